@@ -1,0 +1,1 @@
+"""What generate.py makes, one module a kind."""

@@ -1,0 +1,1 @@
+"""What lint.py refuses, one module a kind."""

@@ -1,0 +1,1 @@
+"""The service's side of D-Bus: dispatch from the introspection XML, authorization, objects, signals."""

@@ -1,0 +1,225 @@
+"""Inventory and jobs as objects on the bus: what each property says, and the signals when it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..engine.engine import Engine
+from ..engine.job import Job, State
+from ..model import properties
+from ..model.inventory import Inventory, Vm, device, is_trash, role
+from ..model.os_index import Os
+from ..ops.request import Facts
+from .tree import Tree
+from .values import ROOT, ObjectPath, dictionary, job_path, storage_path, vm_path
+
+PROGRESS_INTERVAL = 0.25
+
+
+class Publisher:
+    """Keeps the tree like the inventory and the engine. facts: what of the host is neither ZFS nor a domain."""
+
+    def __init__(self, tree: Tree, inventory: Inventory, engine: Engine, facts: Callable[[], Facts],
+                 floor: float) -> None:  # fmt: skip
+        self.floor = floor
+        self.tree, self.inventory, self.engine, self.facts = tree, inventory, engine, facts
+        self.manager: dict[str, Any] = {}
+        self._snapshots: dict[str, set[str]] = {}
+        self._late: dict[str, asyncio.TimerHandle] = {}
+        self._holding: set[str] = set()
+        self._around: tuple[bool, Mapping[str, Os]] = (False, {})
+        engine.on_change = self.job_changed
+        engine.on_forget = lambda job: self.tree.remove(job_path(job.id))
+
+    def start(self, version: str) -> None:
+        """The root and the storages; the VMs follow as the inventory fills."""
+        self.manager = {"Version": version, "ZfsVersion": "", "LibvirtVersion": "", "Problems": (),
+                        "Storages": tuple(self.inventory.parents)}  # fmt: skip
+        self.update_manager()
+        self.storages()
+
+    def update_manager(self, **changed: Any) -> None:
+        self.manager.update(changed)
+        self.tree.put(ROOT, "Manager", self.manager)
+
+    def flush(self) -> None:
+        """Let the bus know of all that changed in the inventory, or around it, since the last call."""
+        around = (self.facts().libvirt, self.facts().os_index)
+        changed = self.inventory.take_dirty() | set(self.inventory.vm_ids() if around != self._around else ())
+        self._around = around
+        for id_ in sorted(changed):
+            vm = self.inventory.vm(id_)
+            if vm is None:
+                self.tree.remove(vm_path(id_))
+                self._snapshots.pop(id_, None)
+            else:
+                self._vm(vm)
+        self.storages()
+
+    def storages(self) -> None:
+        default = next(iter(self.inventory.parents), "")
+        for name, parent in self.inventory.parents.items():
+            self.tree.put(storage_path(name), "Storage", self._storage(name, parent, name == default))
+
+    def job_changed(self, job: Job) -> None:
+        """At once when the state or a step changed; at most four times a second for progress alone."""
+        late = self._late.get(job.id)
+        if job.state is State.RUNNING and job.bytes_total:
+            if late is None:
+                loop = asyncio.get_running_loop()
+                self._late[job.id] = loop.call_later(PROGRESS_INTERVAL, self._put_job, job)
+            return
+        self._put_job(job)
+
+    def _put_job(self, job: Job) -> None:
+        if late := self._late.pop(job.id, None):
+            late.cancel()
+        if job.id not in self.engine.jobs:
+            return
+        holds = job.state in (State.RUNNING, State.UNDOING)
+        if holds != (job.id in self._holding):
+            self._held_or_free(job, holds)
+        self.tree.put(job_path(job.id), "Job", job_values(job))
+        if job.over:
+            self.tree.emit(job_path(job.id), "Job", "Completed", job.state is State.SUCCEEDED, str(job.error or ""))
+
+    def _held_or_free(self, job: Job, holds: bool) -> None:
+        """The VMs of a job say that it holds them from its start on, and that it does not before it is called done."""
+        (self._holding.add if holds else self._holding.discard)(job.id)
+        for id_ in job.plan.objects:
+            if vm := self.inventory.vm(id_):
+                self._vm(vm)
+
+    def _vm(self, vm: Vm) -> None:
+        path = vm_path(vm.id)
+        sets = {name for v in vm.volumes for name in self.inventory.snapshots.get(v.name, {})}
+        self.tree.put(path, "Vm", self._vm_values(vm, len(sets)))
+        before = self._snapshots.get(vm.id)
+        self._snapshots[vm.id] = sets
+        if before is not None and before != sets:
+            self.tree.emit(path, "Vm", "SnapshotsChanged", sorted(sets - before), sorted(before - sets))
+
+    def _vm_values(self, vm: Vm, snapshots: int) -> dict[str, Any]:
+        domain = vm.domain
+        holder = self.engine.locks.holder(f"VM:{vm.name}")
+        dependents = self.inventory.dependents(vm)
+        return {
+            "Id": vm.id,
+            "Name": vm.name,
+            "Uuid": domain.uuid if domain else "",
+            "State": vm.state,
+            "Problem": self._problem(vm),
+            "Storage": vm.storage,
+            "Memory": domain.memory if domain else 0,
+            "Vcpus": domain.vcpus if domain else 0,
+            "Autostart": domain.autostart if domain else False,
+            "Os": self._os(domain.os) if domain else "",
+            "Volumes": tuple(
+                dictionary({
+                    "dataset": each.name, "guid": each.guid, "role": role(each), "size": each.size,
+                    "target": each.properties.get(properties.TARGET, ""), "origin": each.origin,
+                    "device": device(each.name),
+                })
+                for each in vm.volumes
+            ),
+            "Size": sum(each.size for each in vm.disks),
+            "Used": sum(each.used for each in vm.volumes),
+            "UsedAt": self.inventory.used_at_of(vm.id),
+            "Origin": vm.first.origin,
+            "Clones": tuple(sorted({self.inventory.vm_named_by(each) for each in dependents if not is_trash(each)})),
+            "SnapshotCount": snapshots,
+            "Identity": vm.first.properties.get(properties.IDENTITY, ""),
+            "Job": job_path(holder) if holder else ObjectPath("/"),
+        }  # fmt: skip
+
+    def _problem(self, vm: Vm) -> str:
+        if vm.domain is None and self.facts().libvirt:
+            return (
+                "no libvirt domain uses its volumes; define one on them with virsh define, or delete it: kvm-delete "
+                + vm.name
+            )
+        return ""
+
+    def _os(self, url: str) -> str:
+        """The short id of an osinfo id."""
+        return next((short for short, each in self.facts().os_index.items() if each.id == url), "") if url else ""
+
+    def _storage(self, name: str, parent: str, default: bool) -> dict[str, Any]:
+        dataset = self.inventory.datasets.get(parent)
+        isos = self.inventory.datasets.get(f"{parent}/isos")
+        capacity = dataset.used + dataset.available if dataset else 0
+        missing = f"there is no dataset {parent}; create it: zfs create -p {parent}"
+        volumes = [d for d in self.inventory.children(parent) if d.kind == "volume"]
+        return {
+            "Name": name,
+            "Dataset": parent,
+            "Default": default,
+            "Capacity": capacity,
+            "Free": dataset.available if dataset else 0,
+            "Floor": int(capacity * self.floor),
+            "Provisioned": sum(each.size for each in volumes),
+            "SampledAt": self.inventory.used_at,
+            "Problem": "" if dataset else missing,
+            "ImageDirectory": isos.mountpoint if isos and isos.mountpoint.startswith("/") else "",
+            "Images": tuple(
+                dictionary(
+                    {
+                        "name": i.name,
+                        "format": i.format,
+                        "size": i.size,
+                        "virtual-size": i.virtual_size,
+                        "path": str(i.path),
+                    }
+                )
+                for i in self.facts().images.get(name, ())
+            ),
+        }
+
+
+def job_values(job: Job) -> dict[str, Any]:
+    """A job's properties."""
+    plan = job.plan
+    steps = [
+        dictionary({"description": step.describe(), "kind": step.kind, "state": state, "part": plan.part(index)})
+        for index, (step, state) in enumerate(zip(plan.steps, job.step_states, strict=True))
+    ]
+    return {
+        "Id": job.id,
+        "Operation": plan.operation,
+        "Description": plan.description,
+        "Objects": tuple(map(vm_path, plan.objects)),
+        "State": job.state.value,
+        "Steps": steps,
+        "Destroys": plan.destroys,
+        "Warnings": plan.warnings,
+        "Progress": round(job.progress, 4),
+        "Bytes": job.bytes_done,
+        "BytesTotal": job.bytes_total,
+        "Rate": job.rate,
+        "StartTime": int(job.started * 1e6),
+        "EndTime": int(job.ended * 1e6),
+        "StartedByUid": job.uid,
+        "Cancelable": job.cancelable,
+        "Result": result_values(job),
+        "ErrorName": job.error.dbus_name if job.error else "",
+        "ErrorMessage": str(job.error or ""),
+    }
+
+
+def result_values(job: Job) -> dict[str, Any]:
+    """A job's result as an a{sv}: ids of VMs become their paths, and what begins with '_' stays inside.
+
+    Of a job that is planned or under way it is what the plan promises, and of one that did not succeed nothing.
+    """
+    values: dict[str, Any] = {}
+    given = {} if job.over and job.state is not State.SUCCEEDED else {**job.plan.result, **job.result}
+    for key, value in given.items():
+        if key == "vm":
+            values[key] = vm_path(value)
+        elif key == "vms":
+            values[key] = [vm_path(each) for each in value]
+        elif not key.startswith("_"):
+            values[key] = value
+    return dictionary(values)

@@ -1,0 +1,113 @@
+"""kvm-list: the VMs, with what their disks use. It is made to start fast."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import SimpleNamespace
+
+from ..client.api import Manager, Storage, Vm
+from ..model.sizes import format_size
+from .common import Command, perform, run
+from .tables import natural, table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+EXAMPLES = """\
+  kvm-list
+  kvm-list --wide
+  kvm-list --json | jq -r '.[] | select(.state == "running").name'"""
+
+
+def parser() -> argparse.ArgumentParser:
+    from .options import Parser, add_common
+
+    made = Parser("kvm-list", description="List all VMs with their state and the space they use.", examples=EXAMPLES)
+    made.add_argument("--wide", "-w", action="store_true", help="also show storage, origin and operating system")
+    made.add_argument("--names", action="store_true", help="print the names alone, one a line")
+    add_common(made, changes=False)
+    return made
+
+
+PLAIN = SimpleNamespace(wide=False, names=False, json=False, quiet=False)
+"""What the parser gives for no arguments."""
+
+
+def main() -> int:
+    """A plain kvm-list goes past argparse and ends without clearing up: each would be a tenth of its time."""
+    if len(sys.argv) > 1:
+        return run(parser(), show)
+    ended = perform("kvm-list", PLAIN, show)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ended)
+
+
+def show(command: Command) -> None:
+    objects = command.connection.objects()
+    vms = sorted(objects.of(Vm), key=lambda vm: natural(vm.name))
+    if command.args.json:
+        command.emit([described(vm) for vm in vms])
+    elif command.args.names:
+        print("".join(f"{vm.name}\n" for vm in vms), end="")
+    elif vms:
+        print(overview(vms, wide=command.args.wide))
+    else:
+        command.note("there are no VMs yet; make one: kvm-create NAME")
+    if not (command.args.json or command.args.names):
+        wrong = [(vm.name, vm.problem) for vm in vms] + [(each.name, each.problem) for each in objects.of(Storage)]
+        for name, problem in wrong:
+            if problem:
+                command.note(f"{name}: {problem}")
+        for problem in Manager(command.connection).problems:
+            command.note(problem)
+
+
+def overview(vms: list[Vm], *, wide: bool) -> str:
+    """The table."""
+    headers = ["NAME", "STATE", "MEMORY", "CPUS", "DISK", "USED", "SNAPS"]
+    rows = [
+        [
+            vm.name,
+            vm.state,
+            format_size(vm.memory),
+            str(vm.vcpus),
+            format_size(vm.size),
+            format_size(vm.used),
+            str(vm.snapshot_count),
+        ]
+        for vm in vms
+    ]
+    if wide:
+        headers += ["STORAGE", "OS", "ORIGIN"]
+        for vm, row in zip(vms, rows, strict=True):
+            row += [vm.storage, vm.os or "-", vm.origin or "-"]
+    return table(headers, rows, right=("MEMORY", "CPUS", "DISK", "USED", "SNAPS"))
+
+
+def described(vm: Vm) -> dict[str, Any]:
+    """A VM for JSON."""
+    return {
+        "name": vm.name,
+        "id": vm.id,
+        "uuid": vm.uuid,
+        "path": vm.path,
+        "state": vm.state,
+        "problem": vm.problem,
+        "storage": vm.storage,
+        "memory": vm.memory,
+        "vcpus": vm.vcpus,
+        "autostart": vm.autostart,
+        "os": vm.os,
+        "size": vm.size,
+        "used": vm.used,
+        "used-at": vm.used_at,
+        "snapshots": vm.snapshot_count,
+        "origin": vm.origin,
+        "clones": vm.clones,
+        "identity": vm.identity,
+        "volumes": vm.volumes,
+    }

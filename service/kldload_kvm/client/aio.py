@@ -1,0 +1,935 @@
+"""The async client: a class for each interface on the bus. Generated from dbus/*.xml by dbus/generate.py; not edited.
+
+    async with Connection() as connection:
+        vm = await Manager(connection).find_vm("web-1")
+        job = await vm.snapshot(name="before-update", wait=True)
+        await vm.reload()
+        print(vm.state, (await job.reload()).result)
+
+What is left out of a method's options is not sent. Calls raise the classes of model/errors.py, or ServiceUnavailable.
+A method that returns a Job takes these options too:
+
+    wait: Return when the job has ended; its error is the answer's.
+    plan_only: Return a job that is only planned: nothing is changed until it is applied.
+    request_id: The same id from the same user with the same arguments is the same job.
+    no_user_interaction: Never ask the user for a password.
+"""
+
+from __future__ import annotations
+
+from ..model.constants import PREFIX, ROOT
+from .aio_transport import ANSWER_TIME, LONGEST, Connection, Object, given
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Connection", "Job", "Manager", "Storage", "Vm"]
+
+
+class Job(Object):
+    """A running or finished operation; a plan is a job not yet started.
+
+    Signals, as watch() gives them:
+    Completed(success, message): The job has ended. success: Whether it did what it was for. message: The error, or the
+        empty string.
+    """
+
+    INTERFACE = f"{PREFIX}.Job"
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        value: str = self.properties()["Id"]
+        return value
+
+    @property
+    def operation(self) -> str:
+        """The operation, such as vm.clone."""
+        value: str = self.properties()["Operation"]
+        return value
+
+    @property
+    def description(self) -> str:
+        """What it does, in one line."""
+        value: str = self.properties()["Description"]
+        return value
+
+    @property
+    def objects(self) -> list[str]:
+        """The objects it works on."""
+        value: list[str] = self.properties()["Objects"]
+        return value
+
+    @property
+    def state(self) -> str:
+        """planned, running, undoing, succeeded, failed or cancelled."""
+        value: str = self.properties()["State"]
+        return value
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The steps in order. Each holds description (s), kind (s), state (s: waiting, running, done, undone or
+        failed) and part (s: prepare, commit or finish).
+        """
+        value: list[dict[str, Any]] = self.properties()["Steps"]
+        return value
+
+    @property
+    def destroys(self) -> list[str]:
+        """Everything that it destroys, by name."""
+        value: list[str] = self.properties()["Destroys"]
+        return value
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a careful person would want to know first."""
+        value: list[str] = self.properties()["Warnings"]
+        return value
+
+    @property
+    def progress(self) -> float:
+        """How much of it is done, from 0.0 to 1.0."""
+        value: float = self.properties()["Progress"]
+        return value
+
+    @property
+    def bytes(self) -> int:
+        """Bytes done of the step under way, or 0."""
+        value: int = self.properties()["Bytes"]
+        return value
+
+    @property
+    def bytes_total(self) -> int:
+        """Bytes of the step under way in all, or 0 if not known."""
+        value: int = self.properties()["BytesTotal"]
+        return value
+
+    @property
+    def rate(self) -> int:
+        """Bytes each second, or 0 if not known."""
+        value: int = self.properties()["Rate"]
+        return value
+
+    @property
+    def start_time(self) -> int:
+        """When it was started, in microseconds since 1970, or 0."""
+        value: int = self.properties()["StartTime"]
+        return value
+
+    @property
+    def end_time(self) -> int:
+        """When it ended, in microseconds since 1970, or 0."""
+        value: int = self.properties()["EndTime"]
+        return value
+
+    @property
+    def started_by_uid(self) -> int:
+        """The user id of whoever started it."""
+        value: int = self.properties()["StartedByUid"]
+        return value
+
+    @property
+    def cancelable(self) -> bool:
+        """Whether Cancel would undo it now."""
+        value: bool = self.properties()["Cancelable"]
+        return value
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What it gave, as told at the method that started it."""
+        value: dict[str, Any] = self.properties()["Result"]
+        return value
+
+    @property
+    def error_name(self) -> str:
+        """The D-Bus name of its error, or the empty string."""
+        value: str = self.properties()["ErrorName"]
+        return value
+
+    @property
+    def error_message(self) -> str:
+        """Its error: what, why and what to do, a line each; or the empty string."""
+        value: str = self.properties()["ErrorMessage"]
+        return value
+
+    async def apply(self, *, wait: bool | None = None, no_user_interaction: bool | None = None) -> None:
+        """Start a plan. It is authorized as the operation itself, and refused if what it depends on has changed
+        since. For whoever made the plan, and root.
+
+        wait: Return when the job has ended; its error is the answer's.
+        no_user_interaction: Never ask the user for a password.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        await self._call("Apply", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+
+    async def cancel(self, *, no_user_interaction: bool | None = None) -> None:
+        """Stop the job and undo what it did; refused after its commit point. For whoever started it, and those who
+        may cancel others' jobs.
+
+        no_user_interaction: Never ask the user for a password.
+        """
+        options = given(
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        await self._call("Cancel", "a{sv}", options, asks=True)
+
+    async def wait(self, *, timeout: int | None = None) -> dict[str, Any]:
+        """Wait until the job has ended, and return its result. A failed job is that job's own error.
+
+        timeout: Seconds to wait at most, 0 to 86400; a day if not given.
+        returns: The result, as told at the method that started the job.
+        """
+        options = given(
+            ("timeout", "u", timeout),
+        )
+        (value,) = await self._call(
+            "Wait", "a{sv}", options, timeout=LONGEST if timeout is None else timeout + ANSWER_TIME
+        )
+        result: dict[str, Any] = value
+        return result
+
+
+class Manager(Object):
+    """The service as a whole: what is asked of no single VM. Found at /org/kldload/Kvm1."""
+
+    INTERFACE = f"{PREFIX}.Manager"
+
+    def __init__(self, connection: Connection, path: str = ROOT, properties: dict[str, Any] | None = None) -> None:
+        super().__init__(connection, path, properties)
+
+    @property
+    def version(self) -> str:
+        """The version of the service, as "MAJOR.MINOR.PATCH"."""
+        value: str = self.properties()["Version"]
+        return value
+
+    @property
+    def zfs_version(self) -> str:
+        """The version of OpenZFS found on this host, or the empty string while ZFS cannot be asked."""
+        value: str = self.properties()["ZfsVersion"]
+        return value
+
+    @property
+    def libvirt_version(self) -> str:
+        """The version of libvirt the service is connected to, or the empty string while it is not connected."""
+        value: str = self.properties()["LibvirtVersion"]
+        return value
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps the service from doing its whole job, one sentence each; empty when all is well."""
+        value: list[str] = self.properties()["Problems"]
+        return value
+
+    @property
+    def storages(self) -> list[str]:
+        """The storages by name, the default one first."""
+        value: list[str] = self.properties()["Storages"]
+        return value
+
+    async def create_vm(
+        self,
+        name: str,
+        *,
+        memory: int | None = None,
+        vcpus: int | None = None,
+        disk: int | None = None,
+        storage: str | None = None,
+        iso: str | None = None,
+        image: str | None = None,
+        os: str | None = None,
+        network: str | None = None,
+        volblocksize: int | None = None,
+        compression: str | None = None,
+        hostname: str | None = None,
+        user: str | None = None,
+        ssh_keys: list[str] | None = None,
+        password_hash: str | None = None,
+        start: bool | None = None,
+        autostart: bool | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Create a VM: its volumes, its UEFI variables and its libvirt domain. It is not started unless asked for.
+        Without image and iso the disk is blank. The job's result holds vm (o), name (s), id (s) and uuid (s).
+
+        name: The VM's name: letters, digits, '_', '-' and '.', at most 63.
+        memory: Memory in bytes; 2 GiB if not given.
+        vcpus: Virtual CPUs; 2 if not given.
+        disk: Size of the disk in bytes; 20 GiB, or the image's size if that is larger, if not given.
+        storage: Name of the storage; the default one if not given.
+        iso: Name of an ISO in an image store, put into the CD drive and booted first.
+        image: Name of a disk image in an image store, converted into the disk.
+        os: Operating system, as a short id of osinfo-db such as debian13.
+        network: 'bridge=NAME', 'network=NAME' or 'none'; as configured if not given.
+        volblocksize: Block size of the disk in bytes, a power of two from 4 KiB to 128 KiB.
+        compression: ZFS compression of the disk; lz4 if not given.
+        hostname: Host name given to an image's guest; the VM's name if not given.
+        user: Login created in an image's guest.
+        ssh_keys: Public keys allowed to log in to an image's guest.
+        password_hash: crypt(5) hash of the user's password in an image's guest.
+        start: Start the VM once it is there.
+        autostart: Start the VM when the host boots.
+        """
+        options = given(
+            ("memory", "t", memory),
+            ("vcpus", "u", vcpus),
+            ("disk", "t", disk),
+            ("storage", "s", storage),
+            ("iso", "s", iso),
+            ("image", "s", image),
+            ("os", "s", os),
+            ("network", "s", network),
+            ("volblocksize", "t", volblocksize),
+            ("compression", "s", compression),
+            ("hostname", "s", hostname),
+            ("user", "s", user),
+            ("ssh-keys", "as", ssh_keys),
+            ("password-hash", "s", password_hash),
+            ("start", "b", start),
+            ("autostart", "b", autostart),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "CreateVm", "sa{sv}", name, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def find_vm(self, name: str) -> Vm:
+        """Find a VM by its name, its id or its libvirt UUID.
+
+        name: Name, id or UUID.
+        returns: The VM.
+        """
+        (path,) = await self._call("FindVm", "s", name)
+        return Vm(self.connection, path)
+
+    async def can_i(self, action: str, object: str) -> str:
+        """Whether the caller may do something, for greying out a button: "yes", "auth" (after a password) or "no".
+        The answer is polkit's for that caller and that object, now.
+
+        action: One of our polkit actions, such as org.kldload.kvm.snapshot.
+        object: The VM or storage concerned, or /org/kldload/Kvm1.
+        returns: "yes", "auth" or "no".
+        """
+        (value,) = await self._call("CanI", "so", action, object)
+        result: str = value
+        return result
+
+    async def list_trash(self) -> list[dict[str, Any]]:
+        """What waits in the trash, newest first. Each entry holds id (s), vm (s, its name), vm-id (s), reason (s:
+        deleted or rolled-back), since (t, seconds since 1970), dataset (s) and volumes (as).
+
+        returns: The entries.
+        """
+        (value,) = await self._call("ListTrash", "")
+        result: list[dict[str, Any]] = value
+        return result
+
+    async def refresh(self) -> None:
+        """Read everything anew from ZFS and libvirt, at most once in ten seconds. Needed only if something was
+        missed.
+        """
+        await self._call("Refresh", "")
+
+
+class Storage(Object):
+    """A storage: a parent dataset that holds volumes, with its store of ISOs and disk images."""
+
+    INTERFACE = f"{PREFIX}.Storage"
+
+    @property
+    def name(self) -> str:
+        """The name in the configuration."""
+        value: str = self.properties()["Name"]
+        return value
+
+    @property
+    def dataset(self) -> str:
+        """The parent dataset."""
+        value: str = self.properties()["Dataset"]
+        return value
+
+    @property
+    def default(self) -> bool:
+        """Whether VMs go here when no storage is named."""
+        value: bool = self.properties()["Default"]
+        return value
+
+    @property
+    def capacity(self) -> int:
+        """Bytes in use and free together, as of SampledAt."""
+        value: int = self.properties()["Capacity"]
+        return value
+
+    @property
+    def free(self) -> int:
+        """Bytes free, as of SampledAt."""
+        value: int = self.properties()["Free"]
+        return value
+
+    @property
+    def floor(self) -> int:
+        """Bytes below which nothing new is created here."""
+        value: int = self.properties()["Floor"]
+        return value
+
+    @property
+    def provisioned(self) -> int:
+        """Bytes promised to the disks of all VMs here."""
+        value: int = self.properties()["Provisioned"]
+        return value
+
+    @property
+    def sampled_at(self) -> int:
+        """When Capacity and Free were read, in seconds since 1970."""
+        value: int = self.properties()["SampledAt"]
+        return value
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with this storage and what can be done, or the empty string."""
+        value: str = self.properties()["Problem"]
+        return value
+
+    @property
+    def image_directory(self) -> str:
+        """The directory of the image store, or the empty string if this storage has none."""
+        value: str = self.properties()["ImageDirectory"]
+        return value
+
+    @property
+    def images(self) -> list[dict[str, Any]]:
+        """The image store. Each image holds name (s), format (s: iso, qcow2 or raw), size (t, bytes of the file),
+        virtual-size (t, bytes of the disk in it) and path (s).
+        """
+        value: list[dict[str, Any]] = self.properties()["Images"]
+        return value
+
+    async def add(
+        self,
+        file: int,
+        name: str,
+        *,
+        format: str | None = None,
+        sha256: str | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Copy an ISO or a disk image into the store. Its header is read by an unprivileged helper; images that need
+        other files are refused. The job's result holds name (s), format (s), size (t), virtual-size (t) and sha256
+        (s).
+
+        file: The file, open for reading: a regular file.
+        name: Its name in the store.
+        format: iso, qcow2 or raw; told from the contents if not given, except raw.
+        sha256: The checksum that the file must have, in hexadecimal.
+        """
+        options = given(
+            ("format", "s", format),
+            ("sha256", "s", sha256),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "Add", "hsa{sv}", file, name, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def remove(
+        self,
+        name: str,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Remove an ISO or a disk image from the store. One that a VM has in its drive is refused.
+
+        name: Its name in the store.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "Remove", "sa{sv}", name, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+
+class Vm(Object):
+    """One VM: a libvirt domain on our volumes. Its object path carries its id, with '_' for '-', and survives a
+    rename.
+
+    Signals, as watch() gives them:
+    SnapshotsChanged(added, removed): Snapshots came or went. One signal for each transaction. added: Names that are
+        new. removed: Names that are gone.
+    """
+
+    INTERFACE = f"{PREFIX}.Vm"
+
+    @property
+    def id(self) -> str:
+        """Our own id, a UUID kept in ZFS."""
+        value: str = self.properties()["Id"]
+        return value
+
+    @property
+    def name(self) -> str:
+        """The name, the same in libvirt and in ZFS."""
+        value: str = self.properties()["Name"]
+        return value
+
+    @property
+    def uuid(self) -> str:
+        """The libvirt UUID, or the empty string for an orphan."""
+        value: str = self.properties()["Uuid"]
+        return value
+
+    @property
+    def state(self) -> str:
+        """running, paused, shutdown (shutting down), shutoff, crashed, suspended, or orphan (volumes with no
+        domain).
+        """
+        value: str = self.properties()["State"]
+        return value
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with this VM and what can be done, or the empty string."""
+        value: str = self.properties()["Problem"]
+        return value
+
+    @property
+    def storage(self) -> str:
+        """The storage its volumes are on."""
+        value: str = self.properties()["Storage"]
+        return value
+
+    @property
+    def memory(self) -> int:
+        """Memory in bytes, as configured."""
+        value: int = self.properties()["Memory"]
+        return value
+
+    @property
+    def vcpus(self) -> int:
+        """Virtual CPUs, as configured."""
+        value: int = self.properties()["Vcpus"]
+        return value
+
+    @property
+    def autostart(self) -> bool:
+        """Whether it starts when the host boots."""
+        value: bool = self.properties()["Autostart"]
+        return value
+
+    @property
+    def os(self) -> str:
+        """The operating system as a short id of osinfo-db, or the empty string."""
+        value: str = self.properties()["Os"]
+        return value
+
+    @property
+    def volumes(self) -> list[dict[str, Any]]:
+        """The volumes, the first disk first. Each holds dataset (s), guid (s), role (s: disk, nvram or seed), target
+        (s, such as vda), size (t, bytes), origin (s, the snapshot it is a clone of) and device (s).
+        """
+        value: list[dict[str, Any]] = self.properties()["Volumes"]
+        return value
+
+    @property
+    def size(self) -> int:
+        """Sum of the sizes of the disks in bytes."""
+        value: int = self.properties()["Size"]
+        return value
+
+    @property
+    def used(self) -> int:
+        """Bytes its volumes and their snapshots use, as of UsedAt."""
+        value: int = self.properties()["Used"]
+        return value
+
+    @property
+    def used_at(self) -> int:
+        """When Used was read, in seconds since 1970."""
+        value: int = self.properties()["UsedAt"]
+        return value
+
+    @property
+    def origin(self) -> str:
+        """The snapshot its first disk is a clone of, or the empty string."""
+        value: str = self.properties()["Origin"]
+        return value
+
+    @property
+    def clones(self) -> list[str]:
+        """Names of the VMs that are clones of its snapshots."""
+        value: list[str] = self.properties()["Clones"]
+        return value
+
+    @property
+    def snapshot_count(self) -> int:
+        """How many snapshots it has."""
+        value: int = self.properties()["SnapshotCount"]
+        return value
+
+    @property
+    def identity(self) -> str:
+        """Who gives this clone an identity of its own: "" (not a clone, or done), cloud-init, or pending (at its
+        first start, by the guest agent).
+        """
+        value: str = self.properties()["Identity"]
+        return value
+
+    @property
+    def job(self) -> str:
+        """The job that holds this VM, or "/" for none."""
+        value: str = self.properties()["Job"]
+        return value
+
+    async def start(
+        self,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Start the VM, or resume it from its managed save."""
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call("Start", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    async def shutdown(
+        self,
+        *,
+        timeout: int | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Ask the guest to shut down, and wait until it is off. A guest that does not answer is left running, and
+        the job fails.
+
+        timeout: Seconds to wait for the guest, 1 to 3600; 300 if not given.
+        """
+        options = given(
+            ("timeout", "u", timeout),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call("Shutdown", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    async def force_off(
+        self,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Pull the power cord. The guest may lose what it had not yet written."""
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call("ForceOff", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    async def reboot(
+        self,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Ask the guest to reboot."""
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call("Reboot", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    async def pause(
+        self,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Stop the guest's CPUs; its memory stays."""
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call("Pause", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    async def resume(
+        self,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Let a paused guest run again."""
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call("Resume", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    async def set_autostart(
+        self,
+        autostart: bool,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Whether the VM starts when the host boots.
+
+        autostart: On or off.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "SetAutostart", "ba{sv}", autostart, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def snapshot(
+        self,
+        *,
+        name: str | None = None,
+        require_consistency: str | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Snapshot all volumes in one transaction, with the domain XML of that moment. A running guest is frozen by
+        its agent, or else paused, meanwhile. The job's result holds snapshot (s), consistency (s: app, off, paused
+        or crash) and held (d, seconds frozen or paused).
+
+        name: Name of the snapshot; the time in UTC, such as 2026-04-01_153022, if not given.
+        require_consistency: Refuse to take a snapshot that is less consistent than app, off or paused.
+        """
+        options = given(
+            ("name", "s", name),
+            ("require-consistency", "s", require_consistency),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call("Snapshot", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    async def list_snapshots(self, *, offset: int | None = None, limit: int | None = None) -> list[dict[str, Any]]:
+        """The snapshots, oldest first. Each holds name (s), kind (s: manual, auto, clone, replication or foreign),
+        creation (t, seconds since 1970), consistency (s), guid (s), used (t, bytes as of the last RefreshUsage),
+        volumes (u, how many of the VM's volumes have it) and clones (as).
+
+        offset: How many of the oldest to pass over; 0 if not given.
+        limit: At most so many; 1000 if not given, 10000 at most.
+        returns: The snapshots.
+        """
+        options = given(
+            ("offset", "u", offset),
+            ("limit", "u", limit),
+        )
+        (value,) = await self._call("ListSnapshots", "a{sv}", options)
+        result: list[dict[str, Any]] = value
+        return result
+
+    async def refresh_usage(self) -> None:
+        """Read anew the space that this VM and its snapshots use; at most once in ten seconds for each VM."""
+        await self._call("RefreshUsage", "")
+
+    async def rollback(
+        self,
+        *,
+        snapshot: str | None = None,
+        force: bool | None = None,
+        start: bool | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Bring all volumes back to a snapshot. The state given up, with its newer snapshots, waits in the trash.
+        The job's result holds snapshot (s) and trash (s, the entry's id).
+
+        snapshot: Name of the snapshot; the newest one made by a person or the timer if not given.
+        force: Force a running VM off first.
+        start: Start the VM afterwards.
+        """
+        options = given(
+            ("snapshot", "s", snapshot),
+            ("force", "b", force),
+            ("start", "b", start),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call("Rollback", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    async def delete_snapshot(
+        self,
+        snapshot: str,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Destroy one snapshot on all volumes. What only it held is gone.
+
+        snapshot: Name of the snapshot.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "DeleteSnapshot", "sa{sv}", snapshot, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def clone(
+        self,
+        names: list[str],
+        *,
+        snapshot: str | None = None,
+        start: bool | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Make clones, all from one snapshot, that share their blocks with this VM. Each gets a UUID, MAC addresses,
+        UEFI variables and an identity of its own. The job's result holds vms (ao), names (as), snapshot (s),
+        consistency (s) and identity (s: cloud-init, or pending).
+
+        names: The clones' names, one or more.
+        snapshot: Clone this snapshot, not a new one.
+        start: Start the clones once they are there.
+        """
+        options = given(
+            ("snapshot", "s", snapshot),
+            ("start", "b", start),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "Clone", "asa{sv}", names, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def delete(
+        self,
+        *,
+        force: bool | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Undefine the domain and move the volumes, with their snapshots, to the trash. The job's result holds trash
+        (s, the entry's id).
+
+        force: Force a running VM off first.
+        """
+        options = given(
+            ("force", "b", force),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call("Delete", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    async def get_addresses(self) -> list[str]:
+        """The guest's addresses, as its agent, the host's DHCP server or the neighbour table know them. Each is
+        "ADDRESS/PREFIX".
+
+        returns: The addresses.
+        """
+        (value,) = await self._call("GetAddresses", "")
+        result: list[str] = value
+        return result
+
+    async def get_display(self) -> str:
+        """Where its graphical display listens, as HOST:PORT, or the empty string.
+
+        returns: HOST:PORT.
+        """
+        (value,) = await self._call("GetDisplay", "")
+        result: str = value
+        return result
+
+    async def open_console(self, *, no_user_interaction: bool | None = None) -> int:
+        """Open the serial console of a running VM. Closing the file descriptor leaves it.
+
+        no_user_interaction: Never ask the user for a password.
+        returns: The terminal.
+        """
+        options = given(
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (value,) = await self._call("OpenConsole", "a{sv}", options, asks=True)
+        result: int = value
+        return result

@@ -1,0 +1,284 @@
+"""kldload-kvmd: puts the rooms together, tells systemd when it is ready, and ends in order.
+
+Everything runs on one event loop; libvirt's calls run in threads. The name is taken once the inventory is read, so a
+caller that can reach us gets true answers. libvirt may come later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from systemd import daemon as sd
+from systemd.journal import JournalHandler
+
+from . import __version__, config, contract_files
+from .bus.callers import Callers
+from .bus.connection import MessageBus, connect, sender, take_name
+from .bus.dispatch import Dispatcher
+from .bus.polkit import Polkit
+from .bus.publish import Publisher
+from .bus.reads import Reads
+from .bus.service import Service
+from .bus.systemd import Systemd
+from .bus.tree import Tree
+from .engine.engine import Engine
+from .engine.journal import MemoryJournal
+from .images import adding, conversion, firmware_files, os_files, store
+from .model import properties
+from .model.errors import KvmError
+from .model.inventory import Inventory
+from .ops.identity import RenewVmIdentity
+from .ops.request import Facts, View
+from .steps.host import Host
+from .virt.agent import Agent
+from .virt.connection import Connection
+from .virt.domains import Virt
+from .watch.reconcile import OWN_MEMORY, Reconciler
+from .watch.udev import UdevWatch
+from .watch.zfs_events import ZfsWatch
+from .zfs.commands import Zfs
+from .zfs.devices import Devices
+
+log = logging.getLogger("kldload_kvm")
+
+BUS_NAME = "org.kldload.Kvm1"
+GRACE = 60.0
+
+
+class Daemon:
+    """The running service."""
+
+    def __init__(self, settings: config.Config, bus: MessageBus) -> None:
+        self.config, self.bus = settings, bus
+        self.inventory = Inventory(settings.parents)
+        self.connection = Connection(os.environ.get("KLDLOAD_KVM_LIBVIRT", "qemu:///system"))
+        virt, devices, zfs = Virt(self.connection), Devices(), Zfs()
+        self.host = Host(settings, self.inventory, zfs, devices, virt, Agent(virt), Systemd(bus))
+        self.engine = Engine(self.host, MemoryJournal(), kept=settings.jobs_kept, per_user=settings.jobs_per_user)
+        interfaces = contract_files.interfaces()
+        self.tree = Tree(interfaces, sender(bus))
+        self.facts = Facts()
+        self.publisher = Publisher(self.tree, self.inventory, self.engine, lambda: self.facts, settings.floor)
+        self.host.published = self.publisher.flush
+        self.reconciler = Reconciler(self.host, self._is_ours, self._published)
+        self.polkit = Polkit(bus)
+        self.callers = Callers(bus, self._caller_vanished)
+        self.service = Service(self.engine, self.polkit, self.callers, interfaces, self.view)
+        self.service.reads.update(Reads(self.host, self._reload).table())
+        self.dispatcher = Dispatcher(bus, self.tree, self.service.handle)
+        self.udev = UdevWatch(devices.appeared)
+        self.zfs_watch = ZfsWatch(self.reconciler.dataset_changed, self.reconciler.read_all_again)
+        self.connection.on_event = self.reconciler.domain_changed
+        self.connection.on_agent = self._agent_connected
+        self.connection.on_connect = lambda: self._spawn(self._libvirt_came())
+        self.connection.on_lost = self._libvirt_lost
+        self.host.images_changed = self._read_images
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._zfs_version = ""
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Serve until told to stop or cut off the bus; the exit status."""
+        self.udev.start()
+        self.publisher.start(__version__)
+        await self.callers.watch()
+        await self._read_facts()
+        await self.reconciler.load_zfs()
+        await self._read_images()
+        self._spawn(self.connection.keep())
+        for forever in (
+            self.reconciler.keep_zfs(),
+            self.reconciler.keep_domains(),
+            self.zfs_watch.keep(),
+            self._watchdog(),
+        ):
+            self._spawn(forever)
+        if not await take_name(self.bus, BUS_NAME):
+            log.error("the bus name %s is taken: another kldload-kvmd runs", BUS_NAME)
+            return 1
+        await self._clear_left_over()
+        sd.notify("READY=1")
+        log.info("kldload-kvmd %s is ready, with %d VMs", __version__, len(self.inventory.vm_ids()))
+        cut_off = asyncio.ensure_future(self.bus.wait_for_disconnect())
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((cut_off, stopped), return_when=asyncio.FIRST_COMPLETED)
+        sd.notify("STOPPING=1")
+        await self.engine.stop(GRACE)
+        for task in self._tasks:
+            task.cancel()
+        self.udev.stop()
+        if cut_off.done():
+            log.error("the connection to the bus was lost; systemd starts the service again")
+            return 1
+        return 0
+
+    def view(self, uid: int) -> View:
+        """What a plan is made from, now."""
+        return View(self.inventory, self.config, self.facts, datetime.now(UTC), uid)
+
+    # -- facts ---------------------------------------------------------------------------------------------------------
+
+    async def _read_facts(self) -> None:
+        try:
+            self._zfs_version = await self.host.zfs.version()
+        except KvmError as error:
+            log.warning("%s: %s", error.what, error.why)
+        try:
+            firmware = await asyncio.to_thread(firmware_files.load)
+        except KvmError:
+            firmware = None
+        os_index = await asyncio.to_thread(os_files.load)
+        kvm = await asyncio.to_thread(Path("/dev/kvm").exists)
+        self._set_facts(firmware=firmware, os_index=os_index, kvm=kvm, bridges=_bridges())
+
+    def _set_facts(self, **changed: Any) -> None:
+        self.facts = Facts(**{**vars(self.facts), **changed})
+        self._published()
+
+    async def _read_images(self) -> None:
+        found = {}
+        for name, parent in self.inventory.parents.items():
+            isos = self.inventory.datasets.get(f"{parent}/isos")
+            if isos and isos.mountpoint.startswith("/"):
+                found[name] = await asyncio.to_thread(store.list_images, Path(isos.mountpoint))
+        self._set_facts(images=found, bridges=_bridges())
+
+    async def _clear_left_over(self) -> None:
+        """End what a killed daemon left at work: helpers, and files half copied into a store."""
+        try:
+            for unit in await conversion.abandon(self.host.units):
+                log.warning("%s was left running by an earlier kldload-kvmd, and is stopped", unit)
+            for parent in self.inventory.parents.values():
+                isos = self.inventory.datasets.get(f"{parent}/isos")
+                if isos and isos.mountpoint.startswith("/"):
+                    await asyncio.to_thread(adding.clean, isos.mountpoint)
+        except (KvmError, OSError) as fault:
+            log.warning("what an earlier kldload-kvmd left could not be cleared away: %s", fault)
+
+    async def _reload(self) -> None:
+        await self.reconciler.load_zfs()
+        await self.reconciler.load_domains()
+        await self._read_images()
+        await self._read_networks()
+
+    def _published(self) -> None:
+        problems = []
+        if self.reconciler.problem:
+            problems.append(self.reconciler.problem)
+        if not self.connection.connected:
+            problems.append(str(self.connection.unavailable("VMs cannot be started or changed")).replace("\n", ": "))
+        if self.facts.firmware is None:
+            problems.append("no UEFI firmware is installed: apt install ovmf")
+        self.publisher.flush()
+        self.publisher.update_manager(
+            Problems=tuple(problems), ZfsVersion=self._zfs_version, LibvirtVersion=self.connection.version
+        )
+
+    # -- news ----------------------------------------------------------------------------------------------------------
+
+    async def _libvirt_came(self) -> None:
+        await self.reconciler.load_domains()
+        await self._read_networks()
+        self._set_facts(libvirt=True)
+        for id_ in self.inventory.vm_ids():
+            vm = self.inventory.vm(id_)
+            if vm and vm.domain and vm.domain.state == "running":
+                self._agent_connected(vm.domain.uuid)
+
+    async def _read_networks(self) -> None:
+        try:
+            self._set_facts(networks=await self.host.virt.networks())
+        except KvmError as error:
+            log.warning("%s: %s", error.what, error.why)
+
+    def _libvirt_lost(self) -> None:
+        self._set_facts(libvirt=False)
+
+    def _agent_connected(self, uuid: str) -> None:
+        """A clone without cloud-init gets its identity when its guest's agent is first heard."""
+        vm = next(
+            (v for v in map(self.inventory.vm, self.inventory.vm_ids()) if v and v.domain and v.domain.uuid == uuid),
+            None,
+        )
+        if vm is not None and vm.first.properties.get(properties.IDENTITY) == "pending":
+            self._spawn(self._renew_identity(vm.id, uuid))
+
+    async def _renew_identity(self, vm_id: str, uuid: str) -> None:
+        if await self.host.agent.answers(uuid):
+            try:
+                self.engine.start(RenewVmIdentity(vm_id).plan(self.view(0)), 0)
+            except KvmError as error:
+                log.warning("%s: %s", error.what, error.why)
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether a job of ours is changing this dataset or snapshot, or has just ended. Another's snapshot of the same
+        dataset is not ours."""
+        now, every = time.time(), f"{name.partition('@')[0]}@*"
+        for job in reversed(self.engine.jobs.values()):
+            if job.started and (not job.ended or now - job.ended < OWN_MEMORY):
+                touched = {each for step in job.plan.steps for each in step.touches()}
+                if name in touched or every in touched:
+                    return True
+        return False
+
+    def _caller_vanished(self, sender: str) -> None:
+        self.dispatcher.caller_vanished(sender)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()):
+            log.error("a part of the service ended by a fault", exc_info=fault)
+
+    async def _watchdog(self) -> None:
+        """Tell systemd that the loop still turns."""
+        period = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6
+        while period:
+            sd.notify("WATCHDOG=1")
+            await asyncio.sleep(period)
+
+
+def _bridges() -> frozenset[str]:
+    return frozenset(path.parent.name for path in Path("/sys/class/net").glob("*/bridge"))
+
+
+async def serve() -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        settings = config.load(config.files())
+    except KvmError as error:
+        log.error("%s: %s", error.what, error.why)
+        return 78  # EX_CONFIG
+    status = await Daemon(settings, await connect()).run(stop)
+    # At once, without waiting for threads: one may be in a call that a hung libvirt never answers.
+    logging.shutdown()
+    os._exit(status)
+
+
+def main() -> None:
+    handler: logging.Handler = JournalHandler(SYSLOG_IDENTIFIER="kldload-kvmd")
+    if "JOURNAL_STREAM" not in os.environ:
+        handler = logging.StreamHandler()
+    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s")
+    sys.exit(asyncio.run(serve()))
+
+
+if __name__ == "__main__":
+    main()

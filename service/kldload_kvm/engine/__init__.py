@@ -1,0 +1,1 @@
+"""Runs plans: jobs, locks, the journal, undo. Knows neither ZFS nor libvirt."""

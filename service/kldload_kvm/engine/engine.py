@@ -1,0 +1,314 @@
+"""The engine: runs plans as jobs. Forward while all goes well; backward, up to the commit point, when it does not.
+
+It knows nothing of ZFS or libvirt: the host is what the steps make of it. Of the host it asks two things itself:
+whether a plan's guards still hold, and to read again what a job has touched before the job is called done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol
+
+from ..model.errors import Cancelled, Failed, KvmError, LimitsExceeded, NotFound, Stale, TimedOut, WrongState
+from ..waiting import uninterrupted
+from .job import Job, State
+from .journal import Journal
+from .locks import LockTable
+from .plan import Guard, Plan, Run
+
+log = logging.getLogger(__name__)
+
+
+class Host(Protocol):
+    """What the engine asks of the host that the steps work on."""
+
+    async def moved(self, guards: tuple[Guard, ...]) -> list[str]: ...
+
+    async def settle(self, touched: tuple[str, ...]) -> None: ...
+
+
+class Engine:
+    """All jobs, from plan to history. `kept` finished ones and plans are remembered, `per_user` may run at once."""
+
+    def __init__(self, host: Host, journal: Journal, *, kept: int = 500, per_user: int = 64, at_once: int = 4) -> None:
+        self.host, self.journal, self.locks = host, journal, LockTable()
+        self.jobs: OrderedDict[str, Job] = OrderedDict()
+        self.kept, self.per_user = kept, per_user
+        self._slots = asyncio.Semaphore(at_once)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.on_change: Callable[[Job], None] = lambda job: None
+        self.on_forget: Callable[[Job], None] = lambda job: None
+        self.stopping = False
+
+    def job(self, id_: str) -> Job:
+        """Raises NotFound."""
+        if id_ not in self.jobs:
+            raise NotFound(f"there is no job {id_}", "it never was, or is forgotten", "kvm-job lists the jobs")
+        return self.jobs[id_]
+
+    def propose(self, plan: Plan, uid: int) -> Job:
+        """A job that is only planned."""
+        return self._new_job(plan, uid)
+
+    def start(self, plan: Plan, uid: int, release: Callable[[], None] = lambda: None) -> Job:
+        """Start a plan that was made just now, from the inventory as it is. Raises Busy or LimitsExceeded.
+
+        release: called once the job has ended, however it ended: lets go of what the plan holds, such as a file.
+        """
+        self._check_limits(uid)
+        job = self._new_job(plan, uid, lock=True)
+        job.release = release
+        self._spawn(job)
+        return job
+
+    async def apply(self, job: Job) -> None:
+        """Start a job that was only planned. Raises WrongState, Busy, or Stale naming what has moved since."""
+        if job.state is not State.PLANNED:
+            raise WrongState(f"job {job.id} cannot be applied", f"it is {job.state.value}", "make a new plan")
+        self._check_limits(job.uid)
+        self.locks.acquire(job.plan.locks, job.id, job.plan.description)
+        job.set_state(State.RUNNING)
+        try:
+            moved = await self.host.moved(job.plan.guards)
+            if moved:
+                raise Stale(f"the plan {job.id} no longer fits this host", "; ".join(moved), "make a new plan")
+            self._check_stopping()
+        except BaseException:
+            self.locks.release(job.id)
+            job.set_state(State.PLANNED)
+            if job.cancel_asked:
+                self._forget(job)
+            raise
+        self._spawn(job)
+
+    def cancel(self, job: Job) -> None:
+        """Ask a job to stop and undo. Raises WrongState after its commit point."""
+        if job.state is State.PLANNED:
+            self._forget(job)
+            return
+        if job.over or not job.cancelable:
+            why = "it has ended" if job.over else "it is past its point of no return, and is being finished"
+            raise WrongState(f"job {job.id} cannot be cancelled", why, f"see what it did: kvm-job show {job.id}")
+        if not job.cancel_asked:
+            job.cancel_asked = True
+            # A task that is cancelled before its first step never runs at all, and so would never end its job. One that
+            # has not begun sees by itself that it was asked to stop.
+            if job.begun:
+                self._tasks[job.id].cancel()
+
+    async def wait(self, job: Job, timeout: float) -> dict[str, Any]:
+        """The job's result once it has ended. Raises its error, or TimedOut while it goes on."""
+        if not job.finished.is_set():
+            try:
+                await asyncio.wait_for(job.finished.wait(), timeout)
+            except TimeoutError:
+                raise TimedOut(f"job {job.id} has not ended yet", "it goes on", f"kvm-job wait {job.id}") from None
+        if job.error:
+            raise job.error
+        return job.result
+
+    async def stop(self, grace: float) -> None:
+        """End for a shutdown of the service: jobs get `grace` seconds, then those that can be undone are cancelled."""
+        self.stopping = True
+        tasks = list(self._tasks.values())
+        if not tasks:
+            return
+        await asyncio.wait(tasks, timeout=grace)
+        for job in list(self.jobs.values()):
+            if job.id in self._tasks and job.cancelable:
+                self.cancel(job)
+        await asyncio.wait(tasks, timeout=grace)
+
+    def _check_stopping(self) -> None:
+        if self.stopping:
+            raise WrongState("nothing new is started", "the service is shutting down", "try again in a moment")
+
+    def _check_limits(self, uid: int) -> None:
+        self._check_stopping()
+        running = sum(job.uid == uid and job.state in (State.RUNNING, State.UNDOING) for job in self.jobs.values())
+        if uid and running >= self.per_user:
+            raise LimitsExceeded(
+                "nothing new is started", f"you have {running} jobs running", "wait for one of them to end"
+            )
+
+    def _new_job(self, plan: Plan, uid: int, lock: bool = False) -> Job:
+        id_ = self.journal.new_id()
+        if lock:
+            self.locks.acquire(plan.locks, id_, plan.description)
+        job = self.jobs[id_] = Job(id=id_, plan=plan, uid=uid, changed=self.on_change)
+        self._forget_oldest([each for each in self.jobs.values() if each.over], self.kept)
+        # Plans need no rights, so each user has a few of their own: nobody's push out another's, or the history.
+        plans = [each for each in self.jobs.values() if each.state is State.PLANNED and each.uid == uid]
+        self._forget_oldest(plans, self.per_user if uid else self.kept)
+        job.changed(job)
+        return job
+
+    def _forget_oldest(self, jobs: list[Job], most: int) -> None:
+        for each in jobs[: max(len(jobs) - most, 0)]:
+            self._forget(each)
+
+    def _forget(self, job: Job) -> None:
+        self.jobs.pop(job.id, None)
+        if not job.over:
+            job.error = Cancelled(f"the plan {job.id} was given up", "nothing was done", "make a new plan")
+            job.finished.set()
+        self.on_forget(job)
+
+    def _spawn(self, job: Job) -> None:
+        if job.state is not State.RUNNING:
+            job.set_state(State.RUNNING)
+        self._tasks[job.id] = asyncio.get_running_loop().create_task(self._run(job), name=f"job {job.id}")
+
+    async def _run(self, job: Job) -> None:
+        job.begun = True
+        final, error = State.FAILED, None
+        try:
+            await self.journal.opened(job.id, job.plan, job.uid)
+            await self._forward(job)
+            final = State.SUCCEEDED
+            job.result = {**job.plan.result, **job.result}
+        except (Exception, asyncio.CancelledError) as fault:
+            error = self._error(job, fault)
+            final = State.CANCELLED if isinstance(error, Cancelled) else State.FAILED
+            if await uninterrupted(self._uncommitted(job)):
+                job.set_state(State.UNDOING)
+                left = await uninterrupted(self._backward(job))
+                if left:
+                    hint = "; ".join(filter(None, (error.hint, f"not undone: {', '.join(left)}")))
+                    error = type(error)(error.what, error.why, hint)
+            else:
+                after = await uninterrupted(self._onward(job))
+                hint = "; ".join(filter(None, (error.hint, _kept(job), after)))
+                error = type(error)(error.what, error.why, hint)
+        job.error = error
+        await uninterrupted(self._end(job, final))
+
+    async def _uncommitted(self, job: Job) -> bool:
+        """Whether a job that failed is still before its commit point. When the host cannot tell, it is not."""
+        first = job.plan.point_of_no_return
+        later = job.step_states[first:]
+        if all(state == "waiting" for state in later):
+            return True
+        if not job.plan.commit or later[0] == "done":
+            return False
+        try:
+            return not await job.plan.commit.done(self.host, Run(job.id, first, job.result, job.report))
+        except Exception:
+            log.exception("job %s: cannot tell whether %s was done", job.id, job.plan.commit.kind)
+            return False
+
+    async def _onward(self, job: Job) -> str:
+        """After a commit that failed and yet was done, or may have been: what is to follow it, such as letting a guest
+        go on that was held still for it. What failed of that is returned, for the hint."""
+        if not job.plan.commit or job.step_states[job.plan.point_of_no_return] == "done":
+            return ""
+        try:
+            await self._forward(job)
+        except Exception as fault:
+            log.exception("job %s: what follows its commit point failed, too", job.id)
+            return f"and then: {self._error(job, fault).what}"
+        return ""
+
+    async def _end(self, job: Job, final: State) -> None:
+        """Publish what changed before the job is called done, and give back its locks between the two."""
+        try:
+            touched = tuple(dict.fromkeys(name for step in job.plan.steps for name in step.touches()))
+            await self.host.settle(touched)
+        except Exception:
+            log.exception("job %s: what it touched could not be read again", job.id)
+        try:
+            await self.journal.closed(job.id, final.value, str(job.error or ""))
+        except Exception:
+            log.exception("job %s: its end could not be written to the journal", job.id)
+        try:
+            job.release()
+        except Exception:
+            log.exception("job %s: what it held was not let go", job.id)
+        self.locks.release(job.id)
+        self._tasks.pop(job.id, None)
+        job.set_state(final)
+        job.finished.set()
+
+    async def _forward(self, job: Job) -> None:
+        """Do what has not been begun yet."""
+        for indexes in batches(job.plan):
+            if job.step_states[indexes[0]] != "waiting":
+                continue
+            if job.cancel_asked and job.cancelable:
+                raise asyncio.CancelledError
+            await self.journal.intend(job.id, indexes)
+            job.set_steps(indexes, "running")
+            results = await self._together(self._do(job, index) for index in indexes)
+            merged = {key: value for result in results for key, value in (result or {}).items()}
+            job.result.update(merged)
+            await self.journal.did(job.id, indexes, merged)
+            job.set_steps(indexes, "done")
+
+    async def _do(self, job: Job, index: int) -> dict[str, Any] | None:
+        step = job.plan.steps[index]
+        try:
+            async with self._slots if step.parallel else asyncio.Semaphore():
+                return await step.do(self.host, Run(job.id, index, job.result, job.report))
+        except BaseException:
+            job.step_states[index] = "failed"
+            raise
+
+    async def _together(self, calls: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+        """All at once; the first failure is raised only after the others have ended, so that undo meets no one."""
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            raise
+        return [task.result() for task in tasks]
+
+    async def _backward(self, job: Job) -> list[str]:
+        """Undo in reverse everything that was begun; what could not be undone is returned by name."""
+        left = []
+        for index in reversed(range(job.plan.point_of_no_return)):
+            if job.step_states[index] == "waiting":
+                continue
+            step = job.plan.steps[index]
+            try:
+                await step.undo(self.host, Run(job.id, index, job.result, job.report))
+                await self.journal.undid(job.id, index)
+                job.set_steps((index,), "undone")
+            except Exception as fault:
+                log.exception("job %s: step %d (%s) could not be undone", job.id, index, step.kind)
+                left.append(f"{step.describe()} ({getattr(fault, 'why', '') or fault})")
+        return left
+
+    def _error(self, job: Job, fault: BaseException) -> KvmError:
+        if isinstance(fault, KvmError):
+            return fault
+        if isinstance(fault, asyncio.CancelledError):
+            return Cancelled(f"{job.plan.description}: cancelled", "what it had done was undone", "")
+        log.error("job %s (%s) failed by a fault of our own", job.id, job.plan.operation, exc_info=fault)
+        return Failed(
+            f"{job.plan.description}: not done",
+            "a fault in kldload-kvmd",
+            "see journalctl -u kldload-kvmd, and report it",
+        )
+
+
+def batches(plan: Plan) -> list[tuple[int, ...]]:
+    """Indexes of the steps that run together: neighbours of one kind that allow it, in the same part of the plan."""
+    found: list[tuple[int, ...]] = []
+    for index, step in enumerate(plan.steps):
+        last = index - 1
+        if found and step.parallel and step.kind == plan.steps[last].kind and plan.part(last) == plan.part(index):
+            found[-1] += (index,)
+        else:
+            found.append((index,))
+    return found
+
+
+def _kept(job: Job) -> str:
+    done = [step.describe() for step, state in zip(job.plan.steps, job.step_states, strict=True) if state == "done"]
+    return f"this was done and stays: {', '.join(done)}" if done else ""

@@ -1,0 +1,10 @@
+"""The names everything else hangs on. Imports nothing, so that a command starts fast."""
+
+PREFIX = "org.kldload.Kvm1"
+"""The bus name, and the first part of every interface and error name."""
+
+ROOT = "/org/kldload/Kvm1"
+"""The root object, which is the Manager and the ObjectManager."""
+
+READ_ACTION = "org.kldload.kvm.read"
+"""The polkit action of methods that change nothing."""

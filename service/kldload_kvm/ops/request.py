@@ -1,0 +1,201 @@
+"""What every operation is made of: a request, made valid at the door, and what it may look at to plan."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
+from ..config import Config
+from ..engine.plan import Guard, Plan, Step
+from ..images.store import Image
+from ..model.errors import AlreadyExists, LibvirtUnavailable, NoSpace, NotFound, WrongState
+from ..model.firmware import FirmwarePair
+from ..model.inventory import Domain, Inventory, Snapshot, SnapshotSet, Vm
+from ..model.os_index import Os
+from ..model.sizes import format_size
+from ..steps.domains import ForceOff, StartDomain, StartNetwork
+from ..steps.guests import LetGo, Quiesce
+from ..steps.snapshots import TakeSnapshot
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What of the host is neither ZFS nor a domain. networks: libvirt's, with whether each is active; os_index by
+    short id; images by storage name; kvm: whether guests can use KVM."""
+
+    libvirt: bool = False
+    networks: Mapping[str, bool] = field(default_factory=dict)
+    bridges: frozenset[str] = frozenset()
+    kvm: bool = False
+    firmware: FirmwarePair | None = None
+    os_index: Mapping[str, Os] = field(default_factory=dict)
+    images: Mapping[str, tuple[Image, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class View:
+    """All that a plan is made from. now: aware, in UTC; uid: who asks; random: for new UUIDs and addresses."""
+
+    inventory: Inventory
+    config: Config
+    facts: Facts
+    now: datetime
+    uid: int = 0
+    random: random.Random = field(default_factory=random.SystemRandom)
+
+    def uuid(self) -> str:
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+
+    def mac(self) -> str:
+        """A new address in QEMU's own range."""
+        return "52:54:00:" + ":".join(f"{self.random.randrange(256):02x}" for _ in range(3))
+
+    def vm(self, id_: str) -> Vm:
+        """Raises NotFound."""
+        if vm := self.inventory.vm(id_):
+            return vm
+        raise NotFound("there is no such VM", f"no volume carries the id {id_}", "kvm-list lists the VMs")
+
+    def domain(self, vm: Vm) -> Domain:
+        """The VM's domain. Raises WrongState for an orphan, LibvirtUnavailable while that cannot be told."""
+        self.need_libvirt(vm.name)
+        if vm.domain is None:
+            why = "its volumes are there, but no libvirt domain uses them"
+            raise WrongState(
+                f"{vm.name} is an orphan", why, "define a domain on them with virsh define, or kvm-delete it"
+            )
+        return vm.domain
+
+    def need_libvirt(self, name: str) -> None:
+        if not self.facts.libvirt:
+            raise LibvirtUnavailable(
+                f"nothing can be done with {name} now", "libvirt cannot be reached",
+                "start it: systemctl start libvirtd.socket (or virtqemud.socket)",
+            )  # fmt: skip
+
+    def check_name_free(self, name: str) -> None:
+        """Raises AlreadyExists if a VM, a volume or a domain has the name, on any storage."""
+        what, hint = f"the name {name} is taken", "choose another name"
+        for parent in self.inventory.parents.values():
+            for taken in (f"{parent}/{name}", f"{parent}/{name}.nvram", f"{parent}/{name}.seed"):
+                if taken in self.inventory.datasets:
+                    raise AlreadyExists(what, f"there is a dataset {taken}", hint)
+        if self.inventory.domain_named(name):
+            raise AlreadyExists(what, "libvirt has a domain of that name", hint)
+
+    def check_room(self, parent: str, what: str) -> None:
+        """Raises NoSpace for a storage below its floor. what: was not done."""
+        store = self.inventory.datasets[parent]
+        floor = int((store.used + store.available) * self.config.floor)
+        if store.available < floor:
+            raise NoSpace(
+                what, f"{parent} has {format_size(store.available)} left, and {format_size(floor)} are kept free",
+                "delete VMs or snapshots, and purge the trash",
+            )  # fmt: skip
+
+    def snapshot(self, vm: Vm, name: str) -> SnapshotSet:
+        """Raises NotFound, naming the newest."""
+        sets = self.inventory.snapshot_sets(vm)
+        if found := next((each for each in sets if each.name == name), None):
+            return found
+        newest = ", ".join(f"@{each.name}" for each in sets[-3:])
+        why = f"its newest are {newest}" if newest else "it has no snapshots at all"
+        raise NotFound(f"{vm.name} has no snapshot @{name}", why, f"kvm-snap {vm.name} list")
+
+
+class Request(ABC):
+    """One operation. Subclasses are frozen dataclasses, one a file, and bound to their method in bus/methods.py."""
+
+    operation: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, target: str, args: list[Any], options: Mapping[str, Any]) -> Self:
+        """From a call's arguments, whose types the bus has checked. target: what the object's path names. Pure.
+
+        Raises InvalidArgument.
+        """
+
+    @abstractmethod
+    def subject(self, view: View) -> dict[str, str]:
+        """The details that polkit's rules see: vm, uuid, dataset, target as far as they apply. Raises NotFound."""
+
+    def release(self) -> None:  # noqa: B027 -- most hold nothing
+        """Let go of what `parse` took hold of: when its job has ended, or when it becomes none."""
+
+    @abstractmethod
+    def plan(self, view: View) -> Plan:
+        """The steps. Pure: the same request and view give the same plan. Raises KvmError for every refusal."""
+
+
+@dataclass(frozen=True)
+class VmRequest(Request):
+    """An operation on one VM, by its id."""
+
+    vm: str
+
+    def subject(self, view: View) -> dict[str, str]:
+        return vm_subject(view.vm(self.vm))
+
+
+def vm_subject(vm: Vm) -> dict[str, str]:
+    return {"vm": vm.name, "uuid": vm.domain.uuid if vm.domain else "", "dataset": vm.first.name}
+
+
+def vm_locks(vm: Vm) -> frozenset[str]:
+    return frozenset({f"VM:{vm.name}"})
+
+
+def vm_guards(vm: Vm) -> tuple[Guard, ...]:
+    """What any plan on a VM depends on: its volumes are those, and its state is that."""
+    volumes = tuple(Guard("guid", each.name, each.guid) for each in vm.volumes)
+    return volumes + ((Guard("state", vm.domain.uuid, vm.domain.state),) if vm.domain else ())
+
+
+def set_guards(parts: Mapping[str, Snapshot]) -> tuple[Guard, ...]:
+    return tuple(Guard("guid", f"{name}@{part.name}", part.guid) for name, part in parts.items())
+
+
+def check_off(vm: Vm, doing: str, force: bool) -> tuple[Step, ...]:
+    """The step that forces a VM off if that was allowed; none for one that is off. Raises WrongState."""
+    if vm.domain is None or not vm.domain.active:
+        return ()
+    if not force:
+        why = f"it is {vm.domain.state}"
+        raise WrongState(
+            f"{vm.name} was not {doing}", why, f"shut it down first (kvm-vm shutdown {vm.name}), or use --force"
+        )
+    return (ForceOff(vm.domain.uuid, vm.name),)
+
+
+def start_steps(view: View, domain: Domain, volumes: tuple[str, ...]) -> tuple[Step, ...]:
+    """Starting a domain: its libvirt networks first, if they are down."""
+    down = [n for n in domain.networks if view.facts.networks.get(n) is False]
+    return (*map(StartNetwork, down), StartDomain(domain.uuid, domain.name, volumes))
+
+
+def snapshot_steps(vm: Vm, name: str, kind: str, require: str = "") -> tuple[tuple[Step, ...], Step, tuple[Step, ...]]:
+    """Before, the snapshot of all volumes, and after: a running guest is held still between the two."""
+    domain = vm.domain
+    take = TakeSnapshot(tuple(v.name for v in vm.volumes), name, kind, domain.uuid if domain else "", require)
+    if domain is None or domain.state != "running":  # one that is paused is still, and stays paused
+        return (), take, ()
+    return (Quiesce(domain.uuid, domain.name),), take, (LetGo(domain.uuid, domain.name),)
+
+
+def taken_names(view: View, vm: Vm) -> set[str]:
+    return {s for v in vm.volumes for s in view.inventory.snapshots.get(v.name, {})}
+
+
+def default_restore_point(view: View, vm: Vm) -> SnapshotSet:
+    """The newest snapshot of a person or the timer, never one that the service or another tool made for itself."""
+    found = [each for each in view.inventory.snapshot_sets(vm) if each.kind in ("manual", "auto")]
+    if not found:
+        why = "it has no snapshot that a person or the timer made"
+        raise NotFound(f"{vm.name} has nothing to be rolled back to", why, f"name one: kvm-snap {vm.name} list")
+    return found[-1]

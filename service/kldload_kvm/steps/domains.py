@@ -1,0 +1,200 @@
+"""Steps on libvirt domains: define and undefine, start and stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine.plan import Run, Step, step_kind
+from ..model.errors import WrongState
+from .host import Host
+
+
+@dataclass(frozen=True)
+class DomainStep(Step):
+    """A step on one domain."""
+
+    uuid: str
+    name: str
+
+    def touches(self) -> tuple[str, ...]:
+        return (f"domain:{self.uuid}",)
+
+
+@step_kind
+@dataclass(frozen=True)
+class DefineDomain(DomainStep):
+    """A new domain of a UUID that nobody else has."""
+
+    kind = "domain.define"
+    parallel = True
+    xml: str = ""
+
+    def describe(self) -> str:
+        return f"define the libvirt domain {self.name}"
+
+    async def do(self, host: Host, run: Run) -> None:
+        await host.virt.define(self.xml)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return await host.virt.domain(self.uuid) is not None
+
+    async def undo(self, host: Host, run: Run) -> None:
+        if await self.done(host, run):
+            await host.virt.undefine(self.uuid)
+
+
+@step_kind
+@dataclass(frozen=True)
+class UndefineDomain(DomainStep):
+    """Undefine a domain; its XML and autostart come back on undo."""
+
+    kind = "domain.undefine"
+    xml: str = ""
+    autostart: bool = False
+
+    def describe(self) -> str:
+        return f"undefine the libvirt domain {self.name}"
+
+    async def do(self, host: Host, run: Run) -> None:
+        if await host.virt.state(self.uuid) not in ("shutoff", "crashed"):
+            raise WrongState(
+                f"{self.name} was not undefined", "it was started meanwhile", "shut it down, or use --force"
+            )
+        await host.virt.undefine(self.uuid)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return await host.virt.domain(self.uuid) is None
+
+    async def undo(self, host: Host, run: Run) -> None:
+        if await self.done(host, run):
+            await host.virt.define(self.xml)
+            if self.autostart:
+                await host.virt.set_autostart(self.uuid, True)
+
+
+@step_kind
+@dataclass(frozen=True)
+class StartNetwork(Step):
+    """Start a libvirt network that a VM needs. Its undo leaves it running: others may use it by then."""
+
+    kind = "network.start"
+    name: str
+
+    def describe(self) -> str:
+        return f"start the libvirt network {self.name}"
+
+    async def do(self, host: Host, run: Run) -> None:
+        await host.virt.start_network(self.name)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return (await host.virt.networks()).get(self.name, False)
+
+    async def undo(self, host: Host, run: Run) -> None:
+        return None
+
+
+@step_kind
+@dataclass(frozen=True)
+class StartDomain(DomainStep):
+    """Start it, once the device nodes of its volumes are there."""
+
+    kind = "domain.start"
+    reversible = False
+    datasets: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        return f"start {self.name}"
+
+    async def do(self, host: Host, run: Run) -> None:
+        for dataset in self.datasets:
+            await host.devices.wait(dataset)
+        await host.virt.start(self.uuid)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return await host.virt.state(self.uuid) != "shutoff"
+
+
+@step_kind
+@dataclass(frozen=True)
+class ForceOff(DomainStep):
+    """Pull the power cord. Undo starts the VM again: it had been running."""
+
+    kind = "domain.force-off"
+
+    def describe(self) -> str:
+        return f"force {self.name} off"
+
+    async def do(self, host: Host, run: Run) -> None:
+        await host.virt.force_off(self.uuid)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return await host.virt.state(self.uuid) == "shutoff"
+
+    async def undo(self, host: Host, run: Run) -> None:
+        if await self.done(host, run):
+            await host.virt.start(self.uuid)
+
+
+@step_kind
+@dataclass(frozen=True)
+class ShutDown(DomainStep):
+    """Ask the guest to shut down, and wait at most `timeout` seconds until it is off."""
+
+    kind = "domain.shutdown"
+    reversible = False
+    timeout: int = 300
+
+    def describe(self) -> str:
+        return f"ask {self.name} to shut down, and wait up to {self.timeout} s"
+
+    async def do(self, host: Host, run: Run) -> None:
+        await host.virt.shutdown(self.uuid, self.timeout)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return await host.virt.state(self.uuid) == "shutoff"
+
+
+@step_kind
+@dataclass(frozen=True)
+class ChangePower(DomainStep):
+    """change: reboot, pause or resume."""
+
+    kind = "domain.power"
+    reversible = False
+    change: str = ""
+
+    def describe(self) -> str:
+        return f"{self.change} {self.name}"
+
+    async def do(self, host: Host, run: Run) -> None:
+        changes: dict[str, Any] = {
+            "reboot": host.virt.reboot, "pause": host.virt.pause, "resume": host.virt.resume,
+        }  # fmt: skip
+        await changes[self.change](self.uuid)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        state = await host.virt.state(self.uuid)
+        return state == {"reboot": "running", "pause": "paused", "resume": "running"}[self.change]
+
+
+@step_kind
+@dataclass(frozen=True)
+class SetAutostart(DomainStep):
+    """Whether libvirt starts it when the host boots."""
+
+    kind = "domain.autostart"
+    on: bool = False
+
+    def describe(self) -> str:
+        return f"{'start' if self.on else 'do not start'} {self.name} when the host boots"
+
+    async def do(self, host: Host, run: Run) -> None:
+        await host.virt.set_autostart(self.uuid, self.on)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        domain = await host.virt.domain(self.uuid)
+        return domain is not None and domain.autostart == self.on
+
+    async def undo(self, host: Host, run: Run) -> None:
+        await host.virt.set_autostart(self.uuid, not self.on)

@@ -1,0 +1,124 @@
+"""The host as the steps see it: the rooms they work with, and the two things the engine asks of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ..config import Config
+from ..engine.plan import Guard
+from ..images.conversion import Units
+from ..model.errors import KvmError, LibvirtUnavailable
+from ..model.inventory import Inventory
+from ..virt.agent import Agent
+from ..virt.domains import Virt
+from ..zfs import listing
+from ..zfs.commands import Zfs
+from ..zfs.devices import Devices
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Host:
+    """published() is called when the inventory has changed, so that the bus tells before a job is called done."""
+
+    config: Config
+    inventory: Inventory
+    zfs: Zfs
+    devices: Devices
+    virt: Virt
+    agent: Agent
+    units: Units
+    published: Callable[[], None] = lambda: None
+    images_changed: Callable[[], Awaitable[None]] | None = None
+
+    async def moved(self, guards: tuple[Guard, ...]) -> list[str]:
+        """Which guards do not hold any more, in words; read from the host, not from the inventory."""
+        names = [guard.name for guard in guards if guard.what in ("guid", "absent")]
+        datasets, snapshots = await listing.named(self.zfs, names)
+        guids = {d.name: d.guid for d in datasets} | {f"{s.dataset}@{s.name}": s.guid for s in snapshots}
+        found = []
+        for guard in guards:
+            if guard.what == "guid" and guids.get(guard.name) != guard.value:
+                found.append(f"{guard.name} {'is another one now' if guard.name in guids else 'is gone'}")
+            elif guard.what == "absent" and guard.name in guids:
+                found.append(f"{guard.name} is there now")
+            elif guard.what == "state":
+                domain = await self.virt.domain(guard.name)
+                state = domain.state if domain else "gone"
+                if state != guard.value:
+                    found.append(f"the VM is {state}, and was {guard.value}")
+        return found
+
+    async def settle(self, touched: tuple[str, ...]) -> None:
+        """Read again what a job has touched, with at most two zfs commands, and let the bus know."""
+        plain = [name for name in touched if not name.startswith(("domain:", "images:")) and not name.endswith("@*")]
+        whole = [name.removesuffix("@*") for name in touched if name.endswith("@*")]
+        await _tried(self.refresh_zfs(plain, whole))
+        for name in touched:
+            if name.startswith("domain:"):
+                await _tried(self.refresh_domain(name.removeprefix("domain:")))
+            elif name.startswith("images:") and self.images_changed:
+                await _tried(self.images_changed())
+        self.published()
+
+    async def refresh_zfs(self, plain: list[str], whole: list[str]) -> None:
+        """plain: datasets and snapshots by name; whole: datasets to be read with all their snapshots.
+
+        Their clones are read as well: a rename or a promotion changes the name of an origin.
+        """
+        inventory = self.inventory
+        clones = {c for name in whole for s in inventory.snapshots.get(name, ()) for c in inventory.clones_of(name, s)}
+        plain = [*plain, *sorted(clones - {*plain, *whole})]
+        datasets, snapshots = await listing.named(self.zfs, plain)
+        if whole:
+            more, theirs = await listing.with_snapshots(self.zfs, whole)
+            datasets, snapshots = datasets + more, snapshots + theirs
+        present = {d.name for d in datasets} | {f"{s.dataset}@{s.name}" for s in snapshots}
+        for name in whole:
+            for old in list(self.inventory.snapshots.get(name, ())):
+                if f"{name}@{old}" not in present:
+                    self.inventory.remove_snapshot(name, old)
+        for name in plain + whole:
+            if name not in present and "@" in name:
+                self.inventory.remove_snapshot(*name.split("@", 1))
+            elif name not in present:
+                self.inventory.remove_dataset(name)
+        for dataset in datasets:
+            self.inventory.put_dataset(dataset)
+        for snapshot in snapshots:
+            self.inventory.put_snapshot(snapshot)
+
+    async def refresh_domain(self, uuid: str) -> None:
+        """Read one domain again; while libvirt is away the last known state stays."""
+        try:
+            domain = await self.virt.domain(uuid)
+        except LibvirtUnavailable:
+            return
+        if domain is None:
+            self.inventory.remove_domain(uuid)
+        else:
+            self.inventory.put_domain(domain)
+
+    async def refresh_usage(self, names: list[str]) -> None:
+        """Read again the space that datasets and their snapshots use."""
+        with self.inventory.noting() as newer:  # a job may have destroyed or renamed some of them meanwhile
+            datasets, snapshots = await listing.with_snapshots(self.zfs, names)
+        for dataset in datasets:
+            if dataset.name not in newer:
+                self.inventory.put_dataset(dataset)
+        for snapshot in snapshots:
+            if snapshot.dataset in self.inventory.datasets and f"{snapshot.dataset}@{snapshot.name}" not in newer:
+                self.inventory.put_snapshot(snapshot)
+        self.inventory.usage_read(int(time.time()), names)
+
+
+async def _tried(work: Awaitable[None]) -> None:
+    """What cannot be read again must not keep the rest from being read."""
+    try:
+        await work
+    except KvmError as error:
+        log.warning("%s: %s", error.what, error.why)

@@ -1,0 +1,282 @@
+"""Steps on volumes: create, clone, rename, promote, and the trash's containers.
+
+What a step created carries its tag (org.kldload.kvm:job), written in the same transaction; undo destroys nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..engine.plan import Run, Step, step_kind
+from ..model import properties
+from ..model.errors import Busy, KvmError, NotFound
+from ..model.inventory import is_trash
+from ..model.sizes import format_size
+from ..waiting import until
+from .host import Host
+
+# What a clone must be given again: it inherits everything else from its parent, not from its origin (zfs-clone(8)).
+CARRIED = frozenset({
+    "compression", "checksum", "primarycache", "secondarycache", "sync", "logbias", "dedup", "copies", "readonly",
+    "snapdev", "volmode", "refreservation", "redundant_metadata", "snapshot_limit",
+})  # fmt: skip
+
+
+class Creating(Step):
+    """A step that creates a dataset: told, and undone, by the tag that it was created with."""
+
+    dataset: str
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return await is_ours(host, self.dataset, run)
+
+    async def undo(self, host: Host, run: Run) -> None:
+        await destroy_own(host, self.dataset, run)
+
+
+@step_kind
+@dataclass(frozen=True)
+class CreateVolume(Creating):
+    """A thin volume of `size` bytes, with native and user properties."""
+
+    kind = "volume.create"
+    parallel = True
+    dataset: str
+    size: int
+    properties: dict[str, str] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        return f"create the volume {self.dataset} ({format_size(self.size)}, thin)"
+
+    def touches(self) -> tuple[str, ...]:
+        return (self.dataset,)
+
+    async def do(self, host: Host, run: Run) -> None:
+        await host.zfs.create_volume(self.dataset, self.size, {**self.properties, properties.JOB: run.tag})
+
+
+@step_kind
+@dataclass(frozen=True)
+class CloneVolume(Creating):
+    """A clone of a snapshot, with native and user properties."""
+
+    kind = "volume.clone"
+    parallel = True
+    snapshot: str
+    dataset: str
+    properties: dict[str, str] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        return f"clone {self.snapshot} to {self.dataset}"
+
+    def touches(self) -> tuple[str, ...]:
+        return (self.dataset,)
+
+    async def do(self, host: Host, run: Run) -> None:
+        await host.zfs.clone(self.snapshot, self.dataset, {**self.properties, properties.JOB: run.tag})
+
+
+@step_kind
+@dataclass(frozen=True)
+class CloneBack(Creating):
+    """A rollback's clone: the given-up volume's snapshot under the old name, with the old one's own properties."""
+
+    kind = "volume.clone-back"
+    parallel = True
+    given_up: str
+    snapshot: str
+    dataset: str
+
+    def describe(self) -> str:
+        return f"bring {self.dataset} back to @{self.snapshot}"
+
+    async def do(self, host: Host, run: Run) -> None:
+        local = await host.zfs.local_properties(self.given_up)
+        kept = {key: value for key, value in local.items() if ":" in key or key in CARRIED}
+        await host.zfs.clone(f"{self.given_up}@{self.snapshot}", self.dataset, {**kept, properties.JOB: run.tag})
+
+
+@step_kind
+@dataclass(frozen=True)
+class PromoteVolume(Step):
+    """Turn clone and origin around: `dataset` gets the snapshots, and `origin` becomes its clone."""
+
+    kind = "volume.promote"
+    dataset: str
+    origin: str
+
+    def describe(self) -> str:
+        return f"make {self.dataset} the owner of its snapshots"
+
+    def touches(self) -> tuple[str, ...]:
+        return (f"{self.dataset}@*", f"{self.origin}@*")
+
+    async def do(self, host: Host, run: Run) -> None:
+        await host.zfs.promote(self.dataset)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        try:
+            return (await host.zfs.get(self.origin, "origin")).partition("@")[0] == self.dataset
+        except NotFound:
+            return False
+
+    async def undo(self, host: Host, run: Run) -> None:
+        if await self.done(host, run):
+            await host.zfs.promote(self.origin)
+
+
+@step_kind
+@dataclass(frozen=True)
+class RenameVolume(Step):
+    """Move a volume that nobody has open, with its snapshots. guid: of the volume that is meant."""
+
+    kind = "volume.rename"
+    old: str
+    new: str
+    guid: str
+
+    def describe(self) -> str:
+        return f"move {self.old} {'to the trash' if is_trash(self.new) else f'to {self.new}'}"
+
+    def touches(self) -> tuple[str, ...]:
+        return (f"{self.old}@*", f"{self.new}@*")
+
+    async def do(self, host: Host, run: Run) -> None:
+        await no_longer_busy(host.devices.check_closed, self.old)
+        found = await host.zfs.get(self.old, "guid")
+        if found != self.guid:
+            why = f"its guid is {found}, and {self.guid} was meant: it was replaced meanwhile"
+            raise NotFound(f"{self.old} was not moved", why, "look at it again")
+        await host.zfs.rename(self.old, self.new)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return await guid_of(host, self.new) == self.guid
+
+    async def undo(self, host: Host, run: Run) -> None:
+        if await self.done(host, run):
+            await host.zfs.rename(self.new, self.old)
+
+
+@step_kind
+@dataclass(frozen=True)
+class CreateTrashEntry(Creating):
+    """The container in which volumes wait in the trash. properties: what is remembered of them."""
+
+    kind = "trash.create-entry"
+    dataset: str
+    properties: dict[str, str] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        return f"make the trash entry {self.dataset.rpartition('/')[2]}"
+
+    def touches(self) -> tuple[str, ...]:
+        return (self.dataset.rpartition("/")[0], self.dataset)
+
+    async def do(self, host: Host, run: Run) -> None:
+        trash = self.dataset.rpartition("/")[0]
+        if await guid_of(host, trash) is None:
+            # Never mounted, and never replicated: what waits here is nobody's current state.
+            await host.zfs.create_container(trash, {"syncoid:sync": "false"})
+        since = {properties.SINCE: str(int(time.time()))}
+        await host.zfs.create_container(self.dataset, {**self.properties, **since, properties.JOB: run.tag})
+
+
+@step_kind
+@dataclass(frozen=True)
+class SetProperty(Step):
+    """One user property of ours; an empty value clears it."""
+
+    kind = "volume.set-property"
+    dataset: str
+    key: str
+    value: str
+    old: str = ""
+
+    def describe(self) -> str:
+        return f"note on {self.dataset}: {self.key.rpartition(':')[2]} {self.value or 'done'}"
+
+    def touches(self) -> tuple[str, ...]:
+        return (self.dataset,)
+
+    async def do(self, host: Host, run: Run) -> None:
+        await self._set(host, self.value)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return (await host.zfs.get(self.dataset, self.key)) == (self.value or "-")
+
+    async def undo(self, host: Host, run: Run) -> None:
+        await self._set(host, self.old)
+
+    async def _set(self, host: Host, value: str) -> None:
+        if value:
+            await host.zfs.set(self.dataset, {self.key: value})
+        else:
+            await host.zfs.inherit(self.dataset, self.key)
+
+
+async def guid_of(host: Host, name: str) -> str | None:
+    """None if it is not there."""
+    try:
+        return await host.zfs.get(name, "guid")
+    except NotFound:
+        return None
+
+
+async def is_ours(host: Host, dataset: str, run: Run) -> bool:
+    """Whether a dataset is there and was created by this very step."""
+    try:
+        return await host.zfs.get(dataset, properties.JOB) == run.tag
+    except NotFound:
+        return False
+
+
+async def destroy_own(host: Host, dataset: str, run: Run) -> None:
+    """Destroy what this very step created, if it did."""
+    if await is_ours(host, dataset, run):
+        await no_longer_busy(host.zfs.destroy, dataset)
+
+
+async def no_longer_busy(work: Any, dataset: str, timeout: float = 15.0) -> None:
+    """Do it once it is not Busy any more: udev looks at each node for a moment after it was written."""
+    last: list[KvmError] = []
+
+    async def attempt() -> bool:
+        try:
+            call: Awaitable[None] = work(dataset)
+            await call
+        except Busy as fault:
+            last[:] = [fault]
+            return False
+        return True
+
+    if not await until(attempt, timeout, 0.3):
+        raise last[0]
+
+
+@step_kind
+@dataclass(frozen=True)
+class WriteFirmwareVariables(Step):
+    """Fill a new volume from the firmware's template of UEFI variables. Undo leaves it to the volume's own."""
+
+    kind = "volume.write-firmware-variables"
+    dataset: str
+    template: str
+
+    def describe(self) -> str:
+        return f"write the firmware's variables to {self.dataset}"
+
+    async def do(self, host: Host, run: Run) -> None:
+        contents = await asyncio.to_thread(Path(self.template).read_bytes)
+        await host.devices.write(self.dataset, contents)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        contents = await asyncio.to_thread(Path(self.template).read_bytes)
+        return await host.devices.read(self.dataset, len(contents)) == contents
+
+    async def undo(self, host: Host, run: Run) -> None:
+        return None

@@ -1,0 +1,1 @@
+"""The only room that imports libvirt: the connection, its events, and the guest agent."""

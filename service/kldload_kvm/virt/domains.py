@@ -1,0 +1,172 @@
+"""What the service asks of domains: each function one call from a thread, or a bounded wait for libvirt's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import libvirt
+import libvirt_qemu
+
+from ..model.addresses import from_agent, from_libvirt
+from ..model.domain_xml import facts
+from ..model.errors import NotFound, TimedOut
+from ..model.inventory import Domain
+from ..waiting import until
+from .connection import Connection
+
+T = TypeVar("T")
+
+GET_INTERFACES = '{"execute": "guest-network-get-interfaces"}'
+AGENT_SECONDS = 5
+STATES = {
+    libvirt.VIR_DOMAIN_NOSTATE: "shutoff",
+    libvirt.VIR_DOMAIN_RUNNING: "running",
+    libvirt.VIR_DOMAIN_BLOCKED: "running",
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "shutdown",
+    libvirt.VIR_DOMAIN_SHUTOFF: "shutoff",
+    libvirt.VIR_DOMAIN_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
+}
+# What `virsh undefine` would take along is ours to keep or in ZFS already: the variables are a volume.
+UNDEFINE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+    | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+)
+
+
+class Virt:
+    """The calls, over one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    async def domains(self) -> list[Domain]:
+        """All domains."""
+        return await self.connection.call(
+            "the domains cannot be listed", lambda c: [d for d in map(_record, c.listAllDomains()) if d]
+        )
+
+    async def domain(self, uuid: str) -> Domain | None:
+        """One domain, or None if there is none of that UUID."""
+        try:
+            return await self.connection.call(
+                f"the domain {uuid} cannot be read", lambda c: _record(c.lookupByUUIDString(uuid))
+            )
+        except NotFound:
+            return None
+
+    async def networks(self) -> dict[str, bool]:
+        """libvirt's networks, and whether each is active."""
+        return await self.connection.call(
+            "the networks cannot be listed", lambda c: {n.name(): bool(n.isActive()) for n in c.listAllNetworks()}
+        )
+
+    async def start_network(self, name: str) -> None:
+        def work(conn: libvirt.virConnect) -> None:
+            network = conn.networkLookupByName(name)
+            if not network.isActive():
+                network.create()
+
+        await self.connection.call(f"the libvirt network {name} was not started", work)
+
+    async def define(self, xml: str) -> None:
+        await self.connection.call(
+            "the domain was not defined", lambda c: c.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        )
+
+    async def undefine(self, uuid: str) -> None:
+        await self._on(uuid, "the domain was not undefined", lambda d: d.undefineFlags(UNDEFINE))
+
+    async def start(self, uuid: str) -> None:
+        await self._on(uuid, "the VM was not started", lambda d: d.isActive() or d.create())
+
+    async def force_off(self, uuid: str) -> None:
+        await self._on(uuid, "the VM was not forced off", lambda d: d.isActive() and d.destroy())
+
+    async def reboot(self, uuid: str) -> None:
+        await self._on(uuid, "the VM was not rebooted", lambda d: d.reboot())
+
+    async def pause(self, uuid: str) -> None:
+        await self._on(uuid, "the VM was not paused", lambda d: d.suspend())
+
+    async def resume(self, uuid: str) -> None:
+        await self._on(uuid, "the VM was not resumed", lambda d: d.resume())
+
+    async def set_autostart(self, uuid: str, on: bool) -> None:
+        await self._on(uuid, "autostart was not changed", lambda d: d.setAutostart(int(on)))
+
+    async def state(self, uuid: str) -> str:
+        """The state as in the Vm interface. Raises NotFound."""
+        return await self._on(uuid, "the VM's state cannot be read", lambda d: STATES.get(d.state()[0], "shutoff"))
+
+    async def shutdown(self, uuid: str, timeout: float) -> None:
+        """Ask the guest to shut down and wait until it is off. Raises TimedOut; the guest then goes on running."""
+        await self._on(uuid, "the guest was not asked to shut down", lambda d: d.shutdown())
+
+        async def off() -> bool:
+            return await self.state(uuid) in ("shutoff", "crashed")
+
+        if not await until(off, timeout, 0.5):
+            raise TimedOut(
+                "the VM is still running",
+                f"its guest was asked to shut down {timeout:.0f} s ago and has not",
+                "look at its console (kvm-vm console NAME), or force it off (kvm-vm off NAME)",
+            )
+
+    async def addresses(self, uuid: str) -> list[str]:
+        """What agent, DHCP leases and neighbour table know, each "ADDRESS/PREFIX", without loopback and link-local."""
+
+        def work(domain: libvirt.virDomain) -> list[str]:
+            sources: tuple[Callable[[], list[str]], ...] = (
+                # libvirt's own question to the agent would wait for its answer for ever.
+                lambda: from_agent(libvirt_qemu.qemuAgentCommand(domain, GET_INTERFACES, AGENT_SECONDS, 0)),
+                lambda: from_libvirt(domain.interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)),
+                lambda: from_libvirt(domain.interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP)),
+            )
+            for ask in sources:
+                try:
+                    found = ask()
+                except libvirt.libvirtError:
+                    continue
+                if found:
+                    return found
+            return []
+
+        return await self._on(uuid, "the addresses cannot be read", work)
+
+    async def live_xml(self, uuid: str) -> str:
+        """The running domain's XML, with its runtime facts (console, VNC port)."""
+        return await self._on(uuid, "the domain's XML cannot be read", lambda d: d.XMLDesc(0))
+
+    async def _on(self, uuid: str, what: str, work: Callable[[libvirt.virDomain], T]) -> T:
+        return await self.connection.call(what, lambda c: work(c.lookupByUUIDString(uuid)))
+
+
+def _record(domain: libvirt.virDomain) -> Domain | None:
+    """A domain read whole; None if it went away meanwhile."""
+    try:
+        persistent = bool(domain.isPersistent())
+        xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0)
+        found = facts(xml)
+        return Domain(
+            uuid=domain.UUIDString(),
+            name=domain.name(),
+            state=STATES.get(domain.state()[0], "shutoff"),
+            xml=xml,
+            autostart=bool(domain.autostart()) if persistent else False,
+            persistent=persistent,
+            memory=found.memory,
+            vcpus=found.vcpus,
+            os=found.os,
+            disks=found.disks,
+            cdroms=found.cdroms,
+            networks=found.networks,
+        )
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise

@@ -1,0 +1,1 @@
+"""What others do to the host, brought into the inventory: libvirt's, ZFS's and udev's events, and reconciling."""

@@ -1,0 +1,118 @@
+"""The zfs commands the service runs, each one process, each with a bound.
+
+Names come from the configuration, from names.py or from ZFS itself: none begins with a dash or is a client's free text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..model.errors import NotFound, TimedOut, ZfsUnavailable
+from ..waiting import finish
+from .errors import error_from
+
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+BOUND = 600.0
+
+
+class Zfs:
+    """Runs zfs. `started` counts the processes, for the tests that hold reads to none."""
+
+    def __init__(self, program: str = "zfs") -> None:
+        self.program = program
+        self.started = 0
+
+    async def run(self, what: str, *args: str, partial: bool = False) -> str:
+        """Run one command to its end, and return its stdout.
+
+        A cancelled caller still waits for it: a zfs command killed halfway would leave us not knowing. partial: output
+        that came with a complaint about things that are not there is an answer too. Raises KvmError for the failure.
+        """
+        return await finish(self._run(what, args, partial))
+
+    async def _run(self, what: str, args: Sequence[str], partial: bool) -> str:
+        self.started += 1
+        status, out, err = await self.execute(what, args)
+        # A complaint about what is not there may stand beside one of another kind: then nothing is known.
+        absent = partial and err and all(isinstance(error_from(what, line), NotFound) for line in err.splitlines())
+        if status and not absent:
+            raise error_from(what, err)
+        return out
+
+    async def execute(self, what: str, args: Sequence[str]) -> tuple[int, str, str]:
+        """Start the program, and give its exit status, stdout and stderr. Raises ZfsUnavailable or TimedOut."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                self.program, *args, env=ENVIRONMENT, stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+        except FileNotFoundError:
+            hint = "install zfsutils-linux (Debian: from contrib) and load the module: modprobe zfs"
+            raise ZfsUnavailable(what, "the zfs command is not installed", hint) from None
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), BOUND)
+        except TimeoutError:
+            hint = "zpool status tells whether the pool is suspended; the command may still finish"
+            raise TimedOut(what, f"zfs {args[0]} has not ended after {BOUND:.0f} s", hint) from None
+        return process.returncode or 0, out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "replace")
+
+    async def version(self) -> str:
+        """OpenZFS's version, such as "2.3.9"."""
+        text = await self.run("the version of ZFS cannot be read", "version")
+        return text.splitlines()[0].removeprefix("zfs-").partition("-")[0] if text else ""
+
+    async def create_volume(self, name: str, size: int, properties: Mapping[str, str]) -> None:
+        """A thin volume. Raises AlreadyExists, NoSpace …"""
+        what = f"the volume {name} was not created"
+        await self.run(what, "create", "-s", "-V", str(size), *_options(properties), name)
+
+    async def create_container(self, name: str, properties: Mapping[str, str]) -> None:
+        """A filesystem that is never mounted, with any missing parents, which get canmount=off too."""
+        await self.run(
+            f"{name} was not created", "create", "-p", "-u", *_options({"canmount": "off", **properties}), name
+        )
+
+    async def clone(self, snapshot: str, name: str, properties: Mapping[str, str]) -> None:
+        what = f"{snapshot} was not cloned to {name}"
+        await self.run(what, "clone", *_options(properties), snapshot, name)
+
+    async def snapshot(self, names: Iterable[str], properties: Mapping[str, str]) -> None:
+        """All of them in one transaction."""
+        await self.run("no snapshot was taken", "snapshot", *_options(properties), *names)
+
+    async def rename(self, old: str, new: str) -> None:
+        await self.run(f"{old} was not renamed to {new}", "rename", old, new)
+
+    async def promote(self, name: str) -> None:
+        await self.run(f"{name} was not promoted", "promote", name)
+
+    async def destroy(self, name: str) -> None:
+        """One dataset without children, snapshots or clones. Raises Busy, HasClones, NotFound."""
+        await self.run(f"{name} was not destroyed", "destroy", name)
+
+    async def destroy_snapshots(self, dataset: str, names: Sequence[str]) -> None:
+        await self.run(f"{dataset}@{','.join(names)} was not destroyed", "destroy", f"{dataset}@{','.join(names)}")
+
+    async def set(self, name: str, properties: Mapping[str, str]) -> None:
+        pairs = [f"{key}={value}" for key, value in properties.items()]
+        await self.run(f"the properties of {name} were not set", "set", *pairs, name)
+
+    async def inherit(self, name: str, key: str) -> None:
+        await self.run(f"{key} of {name} was not cleared", "inherit", key, name)
+
+    async def local_properties(self, name: str) -> dict[str, str]:
+        """Native and user properties set on this very dataset, as `clone -o` takes them."""
+        what = f"the properties of {name} cannot be read"
+        text = await self.run(what, "get", "-Hp", "-s", "local,received", "-o", "property,value", "all", name)
+        rows = (line.split("\t") for line in text.splitlines())
+        return {row[0]: row[1] for row in rows if len(row) == 2}
+
+    async def get(self, name: str, key: str) -> str:
+        """One property, "-" where it has none. Raises NotFound."""
+        what = f"{key} of {name} cannot be read"
+        return (await self.run(what, "get", "-Hp", "-o", "value", key, name)).rstrip("\n")
+
+
+def _options(properties: Mapping[str, str]) -> list[str]:
+    return [word for key, value in properties.items() for word in ("-o", f"{key}={value}")]

@@ -1,0 +1,178 @@
+"""The device nodes of volumes: waiting for them, checking that they are what their names say, writing to them.
+
+The link below /dev/zvol can be missing, late, or point to another volume after a rename, so nothing is
+written before the kernel has told, by BLKZNAME, whose node it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ..model.errors import Busy, TimedOut, ZfsFailed
+from ..model.inventory import device
+
+BLKZNAME = 0x8100127D  # _IOR(0x12, 125, char[256]): zvol_ioctl in OpenZFS; 0x127d alone would be a discard
+CHUNK = 1 << 20
+RELINKING = 15.0
+MOVING = (errno.ENOENT, errno.ENXIO, errno.ESTALE, errno.EBUSY)
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+class Devices:
+    """Which volumes have their node. `appeared` is called by watch/ for each link that udev makes."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def appeared(self, dataset: str) -> None:
+        for event in self._waiting.get(dataset, ()):
+            event.set()
+
+    async def wait(self, dataset: str, timeout: float = 60.0) -> str:
+        """The path of a volume's node, once it is there and is that volume. Raises TimedOut."""
+        event = asyncio.Event()
+        self._waiting[dataset].add(event)
+        try:
+            end = asyncio.get_running_loop().time() + timeout
+            while not await asyncio.to_thread(is_node_of, device(dataset), dataset):
+                left = end - asyncio.get_running_loop().time()
+                if left <= 0:
+                    hint = "udevadm trigger --subsystem-match=block makes udev look again"
+                    what = f"the device of volume {dataset} did not appear"
+                    raise TimedOut(what, f"{device(dataset)} is not there, or is another volume's", hint)
+                # udev's event is the rule; the second look is for one that was missed.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(event.wait(), min(left, 1.0))
+                event.clear()
+            return device(dataset)
+        finally:
+            self._waiting[dataset].discard(event)
+            if not self._waiting[dataset]:
+                del self._waiting[dataset]
+
+    async def write(self, dataset: str, contents: bytes) -> None:
+        """Write contents to the beginning of a volume of our own that no guest has seen, and see them on disk."""
+        await self._with_node(f"the volume {dataset} was not written", dataset, _write, contents)
+
+    async def read(self, dataset: str, most: int) -> bytes:
+        """At most so many bytes from the beginning of a volume."""
+        return await self._with_node(f"the volume {dataset} was not read", dataset, _read, most)
+
+    async def _with_node(self, what: str, dataset: str, work: Callable[[str, str, A], T], argument: A) -> T:
+        """Do some blocking work with the node; once more if udev was just making its link anew (seen on the bench)."""
+        end = asyncio.get_running_loop().time() + RELINKING
+        while True:
+            path = await self.wait(dataset)
+            try:
+                return await asyncio.to_thread(work, path, dataset, argument)
+            except OSError as fault:
+                if fault.errno not in MOVING or asyncio.get_running_loop().time() > end:
+                    raise ZfsFailed(what, fault.strerror or str(fault), "") from None
+            await asyncio.sleep(0.1)
+
+    async def kernel_name(self, dataset: str) -> str:
+        """The name of a volume's node in the kernel, such as zd16, by its number: the link may be on the move."""
+        return await self._with_node(f"the volume {dataset} was not found", dataset, _kernel_name, None)
+
+    async def check_closed(self, dataset: str) -> None:
+        """Raises Busy, naming who, if a program on this host has the volume's node open."""
+        if holders := await asyncio.to_thread(_holders, device(dataset)):
+            hint = "end it, or shut the VM down, and try again"
+            raise Busy(f"the volume {dataset} is in use", f"its device is open in {', '.join(holders)}", hint)
+
+
+def is_node_of(path: str, dataset: str) -> bool:
+    """Whether the node at `path` is that volume's, as the kernel tells."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return _name_of(fd) == dataset
+    finally:
+        os.close(fd)
+
+
+def _name_of(fd: int) -> str:
+    try:
+        answer = fcntl.ioctl(fd, BLKZNAME, bytes(256))
+    except OSError:
+        return ""
+    return answer.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def _checked(path: str, dataset: str, flags: int) -> int:
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    if _name_of(fd) != dataset:
+        os.close(fd)
+        raise OSError(errno.ESTALE, f"{path} is not that volume")
+    return fd
+
+
+def _write(path: str, dataset: str, contents: bytes) -> None:
+    fd = _checked(path, dataset, os.O_WRONLY | os.O_EXCL)
+    try:
+        view = memoryview(contents)
+        while view:
+            view = view[os.write(fd, view[:CHUNK]) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _kernel_name(path: str, dataset: str, _: None) -> str:
+    fd = _checked(path, dataset, os.O_RDONLY)
+    try:
+        number = os.fstat(fd).st_rdev
+    finally:
+        os.close(fd)
+    return Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve().name
+
+
+def _read(path: str, dataset: str, most: int) -> bytes:
+    fd = _checked(path, dataset, os.O_RDONLY)
+    try:
+        parts = []
+        while most > 0 and (part := os.read(fd, min(most, CHUNK))):
+            parts.append(part)
+            most -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+def _holders(path: str) -> list[str]:
+    """The programs that have a block device open, or what in the kernel holds it, by name."""
+    try:
+        number = Path(path).stat().st_rdev
+    except FileNotFoundError:
+        return []
+    held = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/holders")
+    found = [f"{each.name} (device mapper or RAID)" for each in held.glob("*")]
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name != str(os.getpid()) and _has_open(process, number):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
+    return found
+
+
+def _has_open(process: Path, number: int) -> bool:
+    try:
+        for each in os.scandir(process / "fd"):
+            with contextlib.suppress(OSError):
+                status = each.stat()
+                if status.st_rdev == number and stat.S_ISBLK(status.st_mode):
+                    return True
+    except OSError:
+        pass  # it ended meanwhile, or is a kernel thread
+    return False

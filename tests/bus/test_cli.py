@@ -1,0 +1,442 @@
+"""The kvm-* commands as a person types them, as processes, against the stand-in on a bus of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kldload_kvm.model.constants import ROOT
+from private_bus import private_bus, standing_in
+from standin import GIB, Standin
+
+SERVICE = Path(__file__).resolve().parents[2] / "service"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with private_bus(tmp_path_factory.mktemp("bus")) as address:
+        yield address
+
+
+@pytest.fixture
+def standin() -> Iterator[Standin]:
+    with standing_in() as standin:
+        yield standin
+
+
+def command(line: str) -> list[str]:
+    name, *words = line.split()
+    module = name.removeprefix("kvm-")
+    return [sys.executable, "-c", f"import sys; from kldload_kvm.cli.{module} import main; sys.exit(main())", *words]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "DBUS_SYSTEM_BUS_ADDRESS", "HOME") if name in os.environ}
+    return {"PYTHONPATH": str(SERVICE), "COLUMNS": "100", "TZ": "UTC", "LC_ALL": "C.UTF-8"} | kept | more
+
+
+def run(line: str, *, cwd: Path | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(line), input=stdin, capture_output=True, text=True, timeout=60, env=environment(), cwd=cwd, check=False
+    )
+
+
+def said(line: str) -> str:
+    """What a command that succeeds says."""
+    done = run(line)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+def options(standin: Standin, member: str) -> dict[str, object]:
+    """The options of the last call of a method."""
+    body = next(body for each, body, _ in reversed(standin.calls) if each == member)
+    return {name: variant.value for name, variant in body[-1].items()}
+
+
+class Typed:
+    """A command on a terminal of its own; `before` stands before it on the command line."""
+
+    def __init__(self, line: str, *before: str, **more: str) -> None:
+        self.output = b""
+        self.terminal, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", "--wait", *before, *command(line)],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment(TERM="xterm", **more),
+        )
+        os.close(theirs)
+
+    def until(self, text: str, seconds: float = 30) -> None:
+        """Read on until the text has been seen."""
+        deadline = time.monotonic() + seconds
+        while text.encode() not in self.output:
+            assert time.monotonic() < deadline, f"no {text!r} in {self.output!r}"
+            assert self._read(0.1), f"ended without {text!r}: {self.output!r}"
+
+    def type(self, text: str) -> None:
+        os.write(self.terminal, text.encode())
+
+    def end(self) -> int:
+        """Read to the end, and give the exit status."""
+        deadline = time.monotonic() + 30
+        while self._read(0.1):
+            if time.monotonic() > deadline:
+                self.process.kill()
+                pytest.fail(f"did not end: {self.output!r}")
+        os.close(self.terminal)
+        return self.process.wait(10)
+
+    def _read(self, seconds: float) -> bool:
+        if select.select([self.terminal], [], [], seconds)[0]:
+            try:
+                data = os.read(self.terminal, 4096)
+            except OSError:
+                return False
+            self.output += data
+            return bool(data)
+        return True
+
+
+# The examples of the page that the project was founded on.
+
+
+def test_a_vm_with_sensible_defaults(standin: Standin) -> None:
+    assert said("kvm-create myvm") == (
+        "myvm created, and not started, as its disk is blank\nStart it: kvm-vm start myvm\n"
+    )
+    assert options(standin, "CreateVm") == {}
+
+
+def test_bare_ram_is_mib_and_bare_disk_is_gib(standin: Standin) -> None:
+    said("kvm-create webserver --ram 4096 --cpus 4 --disk 40")
+    assert options(standin, "CreateVm") == {"memory": 4 * GIB, "vcpus": 4, "disk": 40 * GIB}
+
+
+def test_an_iso_of_the_store_is_found_by_its_path_and_the_vm_is_started(standin: Standin) -> None:
+    said("kvm-create testbox --iso /var/lib/libvirt/isos/debian-13.iso --ram 2048 --os debian12")
+    assert options(standin, "CreateVm") == {
+        "iso": "debian-13.iso",
+        "memory": 2 * GIB,
+        "os": "debian12",
+        "start": True,
+    }
+
+
+def test_clones_from_a_new_and_from_a_named_snapshot(standin: Standin) -> None:
+    assert said("kvm-clone web-1 c-1").startswith("c-1 cloned from web-1@clone-20260401_120000\n")
+    assert options(standin, "Clone") == {}
+    assert said("kvm-clone web-1 c-2 c-3 --snap @stable").startswith(
+        "c-2 cloned from web-1@stable\nc-3 cloned from web-1@stable\n"
+    )
+    assert options(standin, "Clone") == {"snapshot": "stable"}
+
+
+def test_snapshots_are_taken_listed_returned_to_and_deleted(standin: Standin) -> None:
+    assert said("kvm-snap web-1") == "rpool/vms/web-1@2026-04-01_153022 taken (shut off)\n"
+    assert said("kvm-snap web-1 create @stable") == "rpool/vms/web-1@stable taken (shut off)\n"
+    assert said("kvm-snap web-1 list") == (
+        "NAME                               CREATION               USED  CONSISTENCY\n"
+        "rpool/vms/web-1@2026-04-01_153022  Wed Apr  1 15:30 2026   42M  off\n"
+        "rpool/vms/web-1@stable             Wed Apr  1 15:30 2026   42M  off\n"
+    )
+    assert [member for member, _, _ in standin.calls[-2:]] == ["RefreshUsage", "ListSnapshots"]
+    assert said("kvm-snap web-2 @stable") == "rpool/vms/web-2@stable taken (shut off)\n"
+    assert said("kvm-snap web-1 rollback").startswith("web-1 is back at @newest\n")
+    assert options(standin, "Rollback") == {}
+    assert said("kvm-snap web-1 rollback @2026-04-01_153022").startswith("web-1 is back at @2026-04-01_153022\n")
+    assert said("kvm-snap web-1 delete @2026-04-01_153022") == "rpool/vms/web-1@2026-04-01_153022 deleted\n"
+    assert said("kvm-snap web-1 list --names") == "stable\n"
+
+
+def test_a_running_vm_is_deleted_with_force_only(standin: Standin) -> None:
+    said("kvm-vm start web-1")
+    refused = run("kvm-delete web-1")
+    assert (refused.returncode, refused.stdout) == (6, "")
+    assert refused.stderr == "kvm-delete: web-1 is running.\n  hint: Shut it down, or give --force.\n"
+    assert said("kvm-delete web-1 --force") == "web-1 deleted; its volumes wait in the trash as entry 7\n"
+
+
+def test_the_list(standin: Standin) -> None:
+    assert said("kvm-list") == (
+        "NAME    STATE    MEMORY  CPUS  DISK  USED  SNAPS\n"
+        "denied  shutoff      4G     4   40G   42M      0\n"
+        "locked  shutoff      4G     4   40G   42M      0\n"
+        "web-1   shutoff      4G     4   40G   42M      0\n"
+        "web-2   shutoff      4G     4   40G   42M      0\n"
+    )
+    assert said("kvm-list --names") == "denied\nlocked\nweb-1\nweb-2\n"
+    assert "ORIGIN" in said("kvm-list --wide").splitlines()[0]
+    assert json.loads(said("kvm-list --json"))[2]["memory"] == 4 * GIB
+    assert standin.calls == []
+
+
+def test_the_list_tells_what_is_wrong(standin: Standin) -> None:
+    for path, problem in ((f"{ROOT}/vm/web_1", "no domain"), (f"{ROOT}/storage/vms", "no dataset")):
+        standin.objects[path][1]["Problem"] = problem
+    standin.objects[ROOT][1]["Problems"] = ["libvirt is away"]
+    done = run("kvm-list")
+    assert done.returncode == 0
+    assert done.stderr == "kvm-list: web-1: no domain\nkvm-list: vms: no dataset\nkvm-list: libvirt is away\n"
+
+
+# What is said to be true of every command.
+
+
+def test_json_has_the_job_and_its_result(standin: Standin) -> None:
+    job = json.loads(said("kvm-snap web-1 create @s --json"))
+    assert (job["operation"], job["state"], job["result"]["snapshot"]) == ("vm.snapshot", "succeeded", "s")
+
+
+def test_json_has_the_error_too(standin: Standin) -> None:
+    done = run("kvm-snap web-9 --json")
+    assert done.returncode == 4
+    assert json.loads(done.stdout)["error"]["name"] == "org.kldload.Kvm1.Error.NotFound"
+    assert done.stderr.startswith("kvm-snap: There is no VM 'web-9'.\n")
+
+
+def test_a_dry_run_shows_the_plan_and_changes_nothing(standin: Standin) -> None:
+    done = run("kvm-clone web-1 c-1 c-2 --dry-run")
+    assert done.returncode == 0
+    assert done.stdout == "Plan 1: vm.clone\n  1. clone c-1\n  2. clone c-2\nDestroys nothing.\n"
+    assert "kvm-job apply 1" in done.stderr
+    assert "c-1" not in said("kvm-list --names")
+    assert said("kvm-job apply 1") == "job 1 is done: vm.clone\n"
+    assert "c-1" in said("kvm-list --names")
+
+
+def test_a_dry_run_names_what_would_be_destroyed(standin: Standin) -> None:
+    said("kvm-snap web-1 create @s")
+    plan = run("kvm-snap web-1 delete @s -n").stdout
+    assert "Destroys for good:\n  rpool/vms/web-1@s\n  rpool/vms/web-1.nvram@s\n" in plan
+    assert json.loads(said("kvm-snap web-1 delete @s -n --json"))["destroys"][0] == "rpool/vms/web-1@s"
+    assert said("kvm-snap web-1 list --names") == "s\n"
+
+
+def test_without_waiting_it_prints_the_jobs_id(standin: Standin) -> None:
+    job = said("kvm-snap web-1 create @slow --no-wait")
+    assert job == "1\n"
+    assert said("kvm-job wait 1") == "job 1 is done: vm.snapshot\n"
+
+
+def test_quiet_is_quiet(standin: Standin) -> None:
+    assert said("kvm-create myvm -q") == ""
+
+
+def test_a_failed_job_is_the_commands_error_in_three_lines(standin: Standin) -> None:
+    done = run("kvm-snap web-1 create @broken")
+    assert done.returncode == 1
+    assert done.stderr == ("kvm-snap: The snapshot was not taken.\n  why:  zfs said: out of luck\n  hint: Try again.\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "hint"),
+    [
+        ("kvm-snap wbe-1", 4, "did you mean web-1 or web-2?"),
+        ("kvm-snap list web-1", 2, "write the VM first: kvm-snap web-1 list"),
+        ("kvm-snap web-1@stable", 2, "write: kvm-snap web-1 create @stable"),
+        ("kvm-snap web-1 lits", 2, "did you mean list?"),
+        ("kvm-snap web-1 delete", 2, "see: kvm-snap web-1 list"),
+        ("kvm-vm web-1 start", 2, "write: kvm-vm start web-1"),
+        ("kvm-vm strat web-1", 2, "did you mean start?"),
+        ("kvm-create x --ram lots", 2, "write it as 512M, 40G or 1.5T"),
+        ("kvm-create web-1", 6, "Choose another name."),
+        ("kvm-create x --iso debian-12.iso", 4, "did you mean debian-13.iso or debian-13.qcow2?"),
+        ("kvm-create x --iso /nowhere/debian-13.iso", 2, "give debian-13.iso to use that one"),
+        ("kvm-create x --iso /nowhere/other.iso", 4, "for what is in the store"),
+        ("kvm-image remove debian-12.iso", 4, "did you mean debian-13.iso or debian-13.qcow2?"),
+        ("kvm-job show 99", 4, "see: kvm-job list"),
+        ("kvm-job show ../1", 2, "see: kvm-job list"),
+        ("kvm-clone denied c-1", 3, ""),
+        ("kvm-clone locked c-1 --no-ask-password", 3, "Ask from a terminal."),
+        ("kvm-create", 2, "see: kvm-create --help"),
+    ],
+)
+def test_a_mistake_is_told_with_what_to_do(standin: Standin, line: str, status: int, hint: str) -> None:
+    done = run(line)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith(line.split()[0])
+    assert hint in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+
+
+def test_without_the_service_it_says_how_to_look() -> None:
+    done = run("kvm-list")
+    assert done.returncode == 8
+    assert done.stderr.startswith("kvm-list: kldload-kvmd cannot be reached\n  why:  ")
+    assert done.stderr.endswith("  hint: is kldload-kvm installed? see: systemctl status kldload-kvmd\n")
+
+
+def test_the_first_mistake_of_several_is_the_status_and_the_others_are_done(standin: Standin) -> None:
+    done = run("kvm-vm start web-1 web-9 web-2")
+    assert (done.returncode, done.stdout) == (4, "web-1 started\nweb-2 started\n")
+    assert "There is no VM 'web-9'." in done.stderr
+
+
+# Images.
+
+
+def test_a_file_that_is_not_in_the_store_is_added_first(standin: Standin, tmp_path: Path) -> None:
+    (tmp_path / "own.iso").write_bytes(b"abc")
+    done = run("kvm-create x --iso own.iso", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "kvm-create: adding own.iso to the store of vms\n")
+    assert [member for member, _, _ in standin.calls] == ["Add", "CreateVm"]
+    assert options(standin, "CreateVm") == {"iso": "own.iso", "start": True}
+    assert "own.iso" in said("kvm-image list --names")
+
+
+def test_a_dry_run_adds_nothing(standin: Standin, tmp_path: Path) -> None:
+    (tmp_path / "own.iso").write_bytes(b"abc")
+    done = run("kvm-create x --iso own.iso --dry-run", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "Plan 1: image.add" in done.stdout
+    assert "hint: add it first" in done.stderr
+    assert "own.iso" not in said("kvm-image list --names")
+
+
+def test_a_fifo_is_not_waited_for(standin: Standin, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.iso")
+    done = run("kvm-image add pipe.iso", cwd=tmp_path)
+    assert done.returncode == 1  # the stand-in cannot read it; the service refuses it
+
+
+def test_images_are_listed(standin: Standin) -> None:
+    assert said("kvm-image list") == (
+        "NAME             FORMAT  SIZE  DISK  STORAGE\n"
+        "debian-13.iso    iso     700M  700M  vms\n"
+        "debian-13.qcow2  qcow2   165M    3G  vms\n"
+    )
+
+
+def test_keys_and_hashes_come_from_files(standin: Standin, tmp_path: Path) -> None:
+    (tmp_path / "id.pub").write_text("# mine\nssh-ed25519 AAAA me@home\n")
+    (tmp_path / "hash").write_text("$6$salt$hash\n")
+    done = run("kvm-create x --image debian-13.qcow2 --ssh-key id.pub --password-hash hash --user me", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    sent = options(standin, "CreateVm")
+    assert (sent["ssh-keys"], sent["password-hash"]) == (["ssh-ed25519 AAAA me@home"], "$6$salt$hash")
+
+
+def test_a_private_key_does_not_leave_the_machine(standin: Standin, tmp_path: Path) -> None:
+    (tmp_path / "id").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n")
+    done = run("kvm-create x --image debian-13.qcow2 --ssh-key id", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "give id.pub" in done.stderr
+    assert standin.calls == []
+
+
+# VMs.
+
+
+def test_a_vm_is_reached(standin: Standin) -> None:
+    assert said("kvm-vm vnc web-1") == "127.0.0.1:5900\n"
+    assert said("kvm-vm ip web-1") == "192.168.122.7\nfe80::1\n"
+    assert said("kvm-vm autostart web-1") == "off\n"
+    assert said("kvm-vm autostart web-1 on") == "web-1 starts when the host boots\n"
+
+
+# On a terminal.
+
+
+def test_what_destroys_for_good_asks_first(standin: Standin) -> None:
+    said("kvm-snap web-1 create @s")
+    typed = Typed("kvm-snap web-1 delete @s")
+    typed.until("Go on? [y/N]")
+    assert b"rpool/vms/web-1.nvram@s" in typed.output
+    typed.type("n\n")
+    assert typed.end() == 1
+    assert said("kvm-snap web-1 list --names") == "s\n"
+    typed = Typed("kvm-snap web-1 delete @s")
+    typed.until("Go on? [y/N]")
+    typed.type("y\n")
+    assert typed.end() == 0
+    assert said("kvm-snap web-1 list --names") == ""
+
+
+def test_yes_does_not_ask(standin: Standin) -> None:
+    said("kvm-snap web-1 create @s")
+    assert Typed("kvm-snap web-1 delete @s --yes").end() == 0
+
+
+def test_progress_is_shown_when_it_takes_long(standin: Standin) -> None:
+    typed = Typed("kvm-snap web-1 create @slow")
+    typed.until("%")
+    assert typed.end() == 0
+    typed = Typed("kvm-snap web-1 create @quick")
+    assert typed.end() == 0
+    assert b"%" not in typed.output
+
+
+def test_colour_is_for_terminals_and_not_against_ones_will(standin: Standin) -> None:
+    typed = Typed("kvm-snap nope")
+    assert typed.end() == 4 and b"\033[1;31m" in typed.output
+    typed = Typed("kvm-snap nope", NO_COLOR="1")
+    assert typed.end() == 4 and b"\033" not in typed.output
+
+
+def test_ctrl_c_cancels_the_job_and_waits_for_its_undo(standin: Standin) -> None:
+    typed = Typed("kvm-snap web-1 create @slow")
+    typed.until("%")
+    typed.type("\x03")
+    assert typed.end() == 130
+    assert b"cancelling" in typed.output and b"cancelled; what had been done was undone" in typed.output
+    assert said("kvm-snap web-1 list --names") == ""
+
+
+def test_ctrl_c_twice_leaves_the_job_to_itself(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(Standin, "do_Cancel", refuse)
+    typed = Typed("kvm-snap web-1 create @slow")
+    typed.until("%")
+    typed.type("\x03")
+    typed.until("cancelling")
+    typed.type("\x03")
+    assert typed.end() == 130
+    assert b"see: kvm-job show 1" in typed.output
+    assert said("kvm-job wait 1") == "job 1 is done: vm.snapshot\n"
+
+
+def test_the_console_is_raw_and_ctrl_bracket_leaves(standin: Standin) -> None:
+    typed = Typed("kvm-vm console web-1")
+    typed.until("login: ")
+    assert typed.end() == 0
+    assert b"the console was closed" in typed.output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_polkits_agent_is_started_for_who_is_asked_and_ended(standin: Standin, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    log.chmod(0o666)
+    for each in (tmp_path, *tmp_path.parents):
+        if each.name.startswith(("pytest-", "popen-", tmp_path.name)):
+            each.chmod(0o755)
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    if subprocess.run(
+        [*nobody, *command("kvm-list --help")], env=environment(), capture_output=True, check=False
+    ).returncode:
+        pytest.skip("another user cannot read this checkout")
+    agent = tmp_path / "pkttyagent"
+    agent.write_text(
+        f'#!/bin/sh\necho "$1 $3 $4" >> {log}\ntrap "echo ended >> {log}; exit" TERM\n'
+        'eval "exec $5>&-"\nwhile :; do sleep 0.05; done\n'
+    )
+    agent.chmod(agent.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    typed = Typed("kvm-vm start locked", *nobody, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert typed.end() == 0, typed.output
+    assert typed.output == b"locked started\r\n"
+    assert log.read_text() == "--process --fallback --notify-fd\nended\n"

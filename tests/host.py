@@ -1,0 +1,185 @@
+"""The bench's side of the tests: the installed package, real ZFS, real libvirt, real polkit, as root and as others.
+
+What the host really is, is read here by plain zfs and virsh, sharing no code with the service.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SERVICE, ROOT = "org.kldload.Kvm1", "/org/kldload/Kvm1"
+GUEST = Path("/var/lib/kldload-lab/guests/lean.qcow2")
+SETUP = """
+zfs list rpool/vms || zfs create -o mountpoint=/var/lib/libvirt/images -o compression=off -o recordsize=64K \
+    -o primarycache=metadata -o atime=off rpool/vms
+zfs list rpool/vms/isos || zfs create -o mountpoint=/var/lib/libvirt/isos -o compression=zstd -o atime=off \
+    rpool/vms/isos
+zfs list vmpool/vms || zfs create -o mountpoint=none vmpool/vms
+"""
+
+
+def run(
+    *command: str, user: str = "", check: bool = True, timeout: float = 600, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as root, or as a user without any rights, and give its outcome."""
+    argv = ["runuser", "-u", user, "--", *command] if user else list(command)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, input=stdin, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+def zfs(*arguments: str) -> list[str]:
+    """The lines of a plain zfs command."""
+    return run("zfs", *arguments).stdout.splitlines()
+
+
+def call(
+    path: str, interface: str, method: str, *arguments: str, user: str = "", check: bool = True, timeout: int = 600
+) -> subprocess.CompletedProcess[str]:
+    """One busctl call of ours, answered as JSON."""
+    return run(
+        "busctl",
+        "--json=short",
+        f"--timeout={timeout}",
+        "call",
+        "--",
+        SERVICE,
+        path,
+        f"{SERVICE}.{interface}",
+        method,
+        *arguments,
+        user=user,
+        check=check,
+    )
+
+
+def data(done: subprocess.CompletedProcess[str]) -> list:
+    return json.loads(done.stdout)["data"] if done.stdout.strip() else []
+
+
+def find(name: str) -> str:
+    """The object path of a VM."""
+    return data(call(ROOT, "Manager", "FindVm", "s", name))[0]
+
+
+def get(path: str, interface: str, name: str) -> object:
+    done = run("busctl", "--json=short", "get-property", SERVICE, path, f"{SERVICE}.{interface}", name)
+    return json.loads(done.stdout)["data"]
+
+
+def datasets() -> dict[str, str]:
+    """Every dataset and snapshot of the storages with its guid."""
+    rows = zfs("list", "-Hp", "-r", "-t", "all", "-o", "name,guid", "rpool/vms", "vmpool/vms")
+    return dict(row.split("\t") for row in rows)
+
+
+def domains() -> dict[str, str]:
+    """Every domain's name with its state, as virsh tells."""
+    names = run("virsh", "list", "--all", "--name").stdout.split()
+    return {name: run("virsh", "domstate", name).stdout.strip() for name in names}
+
+
+def daemon_pid() -> int:
+    return int(run("systemctl", "show", "-P", "MainPID", "kldload-kvmd").stdout)
+
+
+def fingerprint() -> dict[str, object]:
+    """All that a refused call must leave as it was."""
+    pid = daemon_pid()
+    files = run(
+        "find",
+        "/etc/kldload-kvm",
+        "/var/lib/kldload-kvm",
+        "/run/kldload-kvm",
+        "/var/lib/libvirt/isos",
+        "-printf",
+        "%p %s %m %U %T@\n",
+    ).stdout
+    return {
+        "datasets": datasets(),
+        "properties": zfs("get", "-Hp", "-r", "-s", "local", "all", "rpool/vms", "vmpool/vms"),
+        "domains": domains(),
+        "definitions": [re.sub(r"\s+", " ", run("virsh", "dumpxml", "--inactive", name).stdout) for name in domains()],
+        "files": files,
+        "pid": pid,
+        "fds": len(list(Path(f"/proc/{pid}/fd").iterdir())),
+        "children": Path(f"/proc/{pid}/task/{pid}/children").read_text(),
+        "units": run("systemctl", "list-units", "--all", "--no-legend", "kldload-kvm-*").stdout,
+    }
+
+
+def journal_since(cursor: str) -> str:
+    return run("journalctl", "-u", "kldload-kvmd", "-o", "cat", "--no-pager", f"--after-cursor={cursor}").stdout
+
+
+def journal_cursor() -> str:
+    return run("journalctl", "-n", "0", "--show-cursor", "--no-pager").stdout.partition("cursor: ")[2].strip()
+
+
+def wait_until(check: Callable[[], object], timeout: float, what: str) -> None:
+    """Until `check` is true; a failure names what did not happen."""
+    end = time.monotonic() + timeout
+    while not check():
+        if time.monotonic() > end:
+            raise AssertionError(f"within {timeout:.0f} s it did not happen that {what}")
+        time.sleep(0.25)
+
+
+def remove_everything() -> None:
+    """Leave nothing of the tests: by plain virsh and zfs, whatever the service thinks."""
+    for name in run("virsh", "list", "--all", "--name").stdout.split():
+        run("virsh", "destroy", name, check=False)
+        run("virsh", "undefine", "--keep-nvram", "--managed-save", "--snapshots-metadata", name, check=False)
+    end = time.monotonic() + 60
+    while left := [name for parent in ("rpool/vms", "vmpool/vms") for name in below(parent)]:
+        if time.monotonic() > end:
+            raise AssertionError(f"these could not be destroyed: {left}")
+        run("zfs", "destroy", "-R", left[0], check=False)
+
+
+def nothing_on_the_bus() -> bool:
+    """Whether the service has seen that there are no VMs any more. (Jobs go on naming those they were about.)"""
+    asked = ("org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
+    (objects,) = data(run("busctl", "--json=short", "call", SERVICE, ROOT, *asked))
+    return not any(path.startswith(f"{ROOT}/vm/") for path in objects)
+
+
+def below(parent: str) -> list[str]:
+    """What stands right under a storage's parent, without its image store."""
+    names = zfs("list", "-H", "-o", "name", "-d", "1", "-t", "filesystem,volume", parent)[1:]
+    return [name for name in names if not name.endswith("/isos")]
+
+
+# -- inside a guest, by its agent and plain virsh ----------------------------------------------------------------------
+
+
+def agent(name: str, command: str, **arguments: object) -> dict | None:
+    """One answer of a guest's agent; None while there is none."""
+    asked = json.dumps({"execute": command, "arguments": arguments})
+    done = run("virsh", "-q", "qemu-agent-command", "--timeout", "5", name, asked, check=False)
+    return {"return": None, **json.loads(done.stdout)} if not done.returncode and done.stdout.strip() else None
+
+
+def agent_is_up(name: str) -> bool:
+    return agent(name, "guest-ping") is not None
+
+
+def in_guest(name: str, script: str, timeout: float = 120) -> str:
+    """What a shell script prints inside a guest; it must end well."""
+    started = agent(name, "guest-exec", path="/bin/sh", arg=["-c", script], **{"capture-output": True})
+    assert started, f"the agent of {name} does not answer"
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        status = agent(name, "guest-exec-status", pid=started["return"]["pid"])
+        if status and status["return"]["exited"]:
+            assert status["return"]["exitcode"] == 0, status
+            return base64.b64decode(status["return"].get("out-data", "")).decode().strip()
+        time.sleep(0.2)
+    raise AssertionError(f"in {name}, this did not end within {timeout:.0f} s: {script}")

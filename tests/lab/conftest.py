@@ -1,0 +1,51 @@
+"""The bench, ready for a test: two empty storages, VMs that go with the test, polkit rules that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from host import ROOT, SETUP, get, nothing_on_the_bus, remove_everything, run, wait_until
+
+
+@pytest.fixture(scope="session", autouse=True)
+def host() -> Iterator[None]:
+    """The two storages of the bench, empty, and the service at work on them."""
+    run("sh", "-c", SETUP)
+    remove_everything()
+    run("systemctl", "restart", "kldload-kvmd")
+    wait_until(lambda: get(ROOT, "Manager", "LibvirtVersion"), 60, "the service is connected to libvirt")
+    yield
+    remove_everything()
+
+
+@pytest.fixture
+def vm(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
+    """Makes VMs with a small blank disk; with the test, they and all that was made of them go."""
+    made: list[str] = []
+
+    def make(name: str, *options: str) -> str:
+        run("kvm-create", name, "--disk", "64M", "--ram", "256", "--cpus", "1", *options)
+        made.append(name)
+        return name
+
+    yield make
+    remove_everything()
+    wait_until(nothing_on_the_bus, 60, "the service sees that the VMs are gone")
+
+
+@pytest.fixture
+def rule() -> Iterator[Callable[[str], None]]:
+    """Installs a polkit rule for the length of a test."""
+    file = Path("/etc/polkit-1/rules.d/00-test.rules")
+
+    def install(text: str) -> None:
+        file.write_text(text)
+        file.chmod(0o644)
+        run("systemctl", "restart", "polkit")
+
+    yield install
+    file.unlink(missing_ok=True)
+    run("systemctl", "restart", "polkit")

@@ -1,0 +1,334 @@
+"""A whole host in memory: zfs, libvirt, guests and their agents, and devices, as the steps see them.
+
+Everything that changes it passes through `Troubles`, which lets a test have the n-th change fail, before or after its
+effect, or do something at that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from kldload_kvm.config import Config
+from kldload_kvm.model.domain_xml import facts
+from kldload_kvm.model.errors import (
+    Busy,
+    GuestFailed,
+    KvmError,
+    LibvirtFailed,
+    LibvirtUnavailable,
+    NotFound,
+    TimedOut,
+    WrongState,
+    ZfsFailed,
+)
+from kldload_kvm.model.inventory import Domain, Inventory, device
+from kldload_kvm.steps.host import Host
+from memory_zfs import MemoryZfs
+from world import CONFIG
+
+T = TypeVar("T")
+ZVOL = "/dev/zvol/"
+
+
+class Troubles:
+    """done: what was changed, in order. at: the number of the change that fails; when: before or after its effect;
+    meanwhile(number): called as each begins; gates: changes with such words in them wait until the gate is opened."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.at, self.when = -1, "before"
+        self.meanwhile: Callable[[int], None] = lambda number: None
+        self.gates: dict[str, asyncio.Event] = {}
+
+    async def change(self, what: str, effect: Callable[[], T]) -> T:
+        number = len(self.done)
+        self.done.append(what)
+        self.meanwhile(number)
+        await asyncio.sleep(0)
+        for words, gate in self.gates.items():
+            if words in what:
+                await gate.wait()
+        if number == self.at and self.when == "before":
+            raise ZfsFailed(f"trouble before {what}")
+        result = effect()
+        if number == self.at and self.when == "after":
+            raise TimedOut(f"trouble after {what}")
+        return result
+
+
+@dataclass
+class Guest:
+    """A domain, and the guest in it. agent: whether its agent answers; frozen, paused: how it is held."""
+
+    uuid: str
+    name: str
+    xml: str
+    state: str = "shutoff"
+    autostart: bool = False
+    agent: bool = False
+    frozen: bool = False
+    freezes: bool = True
+    identities: list[str] = field(default_factory=list)
+
+
+class MemoryVirt:
+    """What virt/domains.py offers, of domains that are records. available: whether libvirt can be reached."""
+
+    def __init__(self, zfs: MemoryZfs, troubles: Troubles) -> None:
+        self.zfs, self.troubles = zfs, troubles
+        self.guests: dict[str, Guest] = {}
+        self._undefined: dict[str, Guest] = {}  # what is in a guest outlives its definition
+        self.nets = {"default": True, "down": False}
+        self.available = True
+
+    async def domains(self) -> list[Domain]:
+        await self._reach()
+        return [self._record(each) for each in self.guests.values()]
+
+    async def domain(self, uuid: str) -> Domain | None:
+        await self._reach()
+        return self._record(self.guests[uuid]) if uuid in self.guests else None
+
+    async def networks(self) -> dict[str, bool]:
+        await self._reach()
+        return dict(self.nets)
+
+    async def start_network(self, name: str) -> None:
+        await self._change(f"net-start {name}", lambda: self.nets.update({name: True}))
+
+    async def define(self, xml: str) -> None:
+        domain = ET.fromstring(xml)
+        name, uuid = domain.findtext("name", ""), domain.findtext("uuid", "")
+
+        def define() -> None:
+            if any(each.name == name and each.uuid != uuid for each in self.guests.values()):
+                raise LibvirtFailed("the domain was not defined", f"domain '{name}' already exists", "")
+            before = self._undefined.get(uuid)
+            self.guests[uuid] = replace(before, name=name, xml=xml) if before else Guest(uuid, name, xml)
+
+        await self._change(f"define {name}", define)
+
+    async def undefine(self, uuid: str) -> None:
+        def undefine() -> None:
+            self._undefined[uuid] = replace(self.guests.pop(uuid), autostart=False)
+
+        await self._change(f"undefine {self._guest(uuid).name}", undefine)
+
+    async def start(self, uuid: str) -> None:
+        guest = self._guest(uuid)
+
+        def start() -> None:
+            if guest.state != "shutoff":
+                return
+            for path in facts(guest.xml).disks.values():
+                if path.removeprefix(ZVOL) not in self.zfs.sets:
+                    raise LibvirtFailed("the VM was not started", f"cannot access storage '{path}'", "")
+            self.put(guest, "running")
+
+        await self._change(f"start {guest.name}", start)
+
+    async def force_off(self, uuid: str) -> None:
+        guest = self._guest(uuid)
+        await self._change(f"destroy {guest.name}", lambda: self.put(guest, "shutoff"))
+
+    async def reboot(self, uuid: str) -> None:
+        await self._change(f"reboot {self._guest(uuid).name}", lambda: None)
+
+    async def pause(self, uuid: str) -> None:
+        guest = self._guest(uuid)
+        await self._change(f"suspend {guest.name}", lambda: self.put(guest, "paused"))
+
+    async def resume(self, uuid: str) -> None:
+        guest = self._guest(uuid)
+
+        def resume() -> None:
+            if guest.state != "paused":
+                raise WrongState("the VM was not resumed", "domain is already running", "")
+            self.put(guest, "running")
+
+        await self._change(f"resume {guest.name}", resume)
+
+    async def set_autostart(self, uuid: str, on: bool) -> None:
+        guest = self._guest(uuid)
+        await self._change(f"autostart {guest.name} {on}", lambda: setattr(guest, "autostart", on))
+
+    async def state(self, uuid: str) -> str:
+        await self._reach()
+        return self._guest(uuid).state
+
+    async def shutdown(self, uuid: str, timeout: float) -> None:
+        guest = self._guest(uuid)
+        await self._change(f"shutdown {guest.name}", lambda: self.put(guest, "shutoff"))
+
+    async def addresses(self, uuid: str) -> list[str]:
+        await self._reach()
+        return ["192.168.122.7/24"]
+
+    async def live_xml(self, uuid: str) -> str:
+        await self._reach()
+        guest = self._guest(uuid)
+        domain = ET.fromstring(guest.xml)
+        target = domain.find("devices/channel/target")
+        if target is not None:
+            target.set("state", "connected" if guest.agent else "disconnected")
+        return ET.tostring(domain, encoding="unicode")
+
+    def put(self, guest: Guest, state: str) -> None:
+        """Into another state, as if by another."""
+        guest.state = state
+        if state == "shutoff":
+            guest.frozen = False
+        volumes = {path.removeprefix(ZVOL) for path in facts(guest.xml).disks.values()}
+        self.zfs.open = self.zfs.open - volumes if state == "shutoff" else self.zfs.open | volumes
+
+    def _guest(self, uuid: str) -> Guest:
+        if uuid not in self.guests:
+            raise NotFound("the domain cannot be found", f"no domain with matching uuid '{uuid}'", "")
+        return self.guests[uuid]
+
+    def _record(self, guest: Guest) -> Domain:
+        found = facts(guest.xml)
+        return Domain(
+            uuid=guest.uuid, name=guest.name, state=guest.state, xml=guest.xml, autostart=guest.autostart,
+            memory=found.memory, vcpus=found.vcpus, os=found.os, disks=found.disks, cdroms=found.cdroms,
+            networks=found.networks,
+        )  # fmt: skip
+
+    async def _reach(self) -> None:
+        await asyncio.sleep(0)
+        if not self.available:
+            raise LibvirtUnavailable("libvirt was not asked", "it cannot be reached", "start it")
+
+    async def _change(self, what: str, effect: Callable[[], Any]) -> None:
+        await self._reach()
+        await self.troubles.change(f"virsh {what}", effect)
+
+
+class MemoryAgent:
+    """What virt/agent.py offers."""
+
+    def __init__(self, virt: MemoryVirt) -> None:
+        self.virt = virt
+
+    async def answers(self, uuid: str) -> bool:
+        await asyncio.sleep(0)
+        return self.virt.guests[uuid].agent
+
+    async def freeze(self, uuid: str) -> int:
+        guest = self._there(uuid)
+        if not guest.freezes:
+            raise GuestFailed("the guest was not frozen", "a file system does not answer", "")
+        try:
+            await self.virt.troubles.change(f"freeze {guest.name}", lambda: setattr(guest, "frozen", True))
+        except BaseException:
+            guest.frozen = False  # "on any failure the guest is thawed before it raises"
+            raise
+        return 1
+
+    async def frozen(self, uuid: str) -> bool:
+        return self._there(uuid).frozen
+
+    async def thaw(self, uuid: str) -> int:
+        guest = self._there(uuid)
+        with suppress(KvmError):  # "tries for a minute"
+            await self.virt.troubles.change(f"thaw {guest.name}", lambda: setattr(guest, "frozen", False))
+            return 1
+        await self.virt.troubles.change(f"thaw {guest.name}", lambda: setattr(guest, "frozen", False))
+        return 1
+
+    async def thaw_quietly(self, uuid: str) -> None:
+        try:
+            await self.thaw(uuid)
+        except KvmError:
+            return
+
+    async def renew_identity(self, uuid: str, hostname: str) -> str:
+        guest = self._there(uuid)
+        await self.virt.troubles.change(f"renew {guest.name}", lambda: guest.identities.append(hostname))
+        return "hostname machine-id"
+
+    def _there(self, uuid: str) -> Guest:
+        guest = self.virt.guests.get(uuid)
+        if guest is None or not guest.agent or guest.state == "shutoff":
+            raise GuestFailed("the agent was not asked", "it does not answer", "")
+        return guest
+
+
+class MemoryDevices:
+    """What zfs/devices.py offers, of volumes whose contents are byte strings."""
+
+    def __init__(self, zfs: MemoryZfs, troubles: Troubles) -> None:
+        self.zfs, self.troubles = zfs, troubles
+
+    async def wait(self, dataset: str, timeout: float = 60.0) -> str:
+        await asyncio.sleep(0)
+        if dataset not in self.zfs.sets:
+            raise TimedOut(f"the device of volume {dataset} did not appear")
+        return device(dataset)
+
+    async def write(self, dataset: str, contents: bytes) -> None:
+        await self.wait(dataset)
+        await self.troubles.change(
+            f"write {dataset}", lambda: setattr(self.zfs.sets[dataset], "contents", contents)
+        )  # fmt: skip
+
+    async def read(self, dataset: str, most: int) -> bytes:
+        await self.wait(dataset)
+        return self.zfs.sets[dataset].contents[:most]
+
+    async def kernel_name(self, dataset: str) -> str:
+        await self.wait(dataset)
+        return "zd16"
+
+    async def check_closed(self, dataset: str) -> None:
+        await asyncio.sleep(0)
+        if dataset in self.zfs.open:
+            raise Busy(f"the volume {dataset} is in use", "its device is open in qemu", "end it")
+
+
+class MemoryHost(Host):
+    """The host as the service holds it: `virt`, `zfs` and the others in memory, and the inventory that is read of them.
+
+    `known` reads everything into the inventory again.
+    """
+
+    def __init__(self, config: Config = CONFIG) -> None:
+        self.troubles = Troubles()
+        zfs = MemoryZfs("rpool", "vmpool")
+        virt = MemoryVirt(zfs, self.troubles)
+        super().__init__(
+            config, Inventory(config.parents), zfs, MemoryDevices(zfs, self.troubles), virt, MemoryAgent(virt),  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+        )  # fmt: skip
+        zfs.through = self.troubles.change
+        self.memory_zfs, self.memory_virt = zfs, virt
+
+    async def prepare(self) -> None:
+        for parent in self.config.parents.values():
+            await self.zfs.create_container(parent, {})
+        await self.zfs.create_container("rpool/vms/isos", {"mountpoint": "/isos"})
+        await self.known()
+
+    async def known(self) -> None:
+        from kldload_kvm.zfs import listing
+
+        self.inventory.replace_zfs(*await listing.everything(self.zfs, list(self.config.parents.values())))
+        self.inventory.replace_domains(await self.virt.domains())
+
+    def guest(self, name: str) -> Guest:
+        return next(each for each in self.memory_virt.guests.values() if each.name == name)
+
+    def picture(self) -> dict[str, Any]:
+        """All there is: datasets with their contents, domains, networks. The empty trash does not count."""
+        found: dict[str, Any] = dict(self.memory_zfs.picture())
+        for trash in [name for name in found if name.endswith("/.trash")]:
+            if not any(name.startswith(f"{trash}/") for name in found):
+                del found[trash]
+        for each in self.memory_virt.guests.values():
+            found[f"domain {each.name}"] = replace(each, identities=list(each.identities))
+        return found

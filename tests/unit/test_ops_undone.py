@@ -1,0 +1,617 @@
+"""Every operation, run on a host in memory through the real commands, with trouble at every single change of the host.
+
+Whatever fails, before or after its effect, and whenever somebody cancels: the host is then as it was before, or as it
+is after, volumes with their contents and guids, snapshots, domains and guests held still included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kldload_kvm.engine.engine import Engine
+from kldload_kvm.engine.job import Job, State
+from kldload_kvm.engine.journal import MemoryJournal
+from kldload_kvm.engine.plan import Run
+from kldload_kvm.images.answer import Disk
+from kldload_kvm.images.seed import read_seed
+from kldload_kvm.model import cloud_init, properties
+from kldload_kvm.model.domain_xml import unpack
+from kldload_kvm.model.errors import WrongState
+from kldload_kvm.model.firmware import FirmwarePair
+from kldload_kvm.model.inventory import Vm
+from kldload_kvm.ops.clone import Clone
+from kldload_kvm.ops.create import Create
+from kldload_kvm.ops.delete import Delete
+from kldload_kvm.ops.delete_snapshot import DeleteVmSnapshot
+from kldload_kvm.ops.identity import RenewVmIdentity
+from kldload_kvm.ops.power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
+from kldload_kvm.ops.request import Request, View
+from kldload_kvm.ops.rollback import Rollback
+from kldload_kvm.ops.snapshot import TakeVmSnapshot
+from kldload_kvm.steps import guests
+from kldload_kvm.steps import images as image_steps
+from loops import in_loop
+from memory_host import Guest, MemoryHost
+from memory_zfs import Set
+from world import FACTS, NOW
+
+VARIABLES = b"uefi variables"
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guests, "PAUSE", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def firmware(tmp_path: Path) -> Path:
+    path = tmp_path / "vars.fd"
+    path.write_bytes(VARIABLES)
+    global FIRMWARE
+    FIRMWARE = FirmwarePair("/fw/code.fd", str(path))
+    return path
+
+
+FIRMWARE = FirmwarePair("", "")
+
+
+@pytest.fixture(autouse=True)
+def conversion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image helper, which needs qemu-img and a device, writes a word instead."""
+
+    async def inspect(units: object, path: object, name: str, format_: object) -> Disk:
+        return Disk("qcow2", 3 << 30)
+
+    async def convert(units: Any, source: Path, name: str, disk: Disk, dataset: str, *more: Any) -> None:
+        host = units
+        await host.devices.write(dataset, b"contents of the image")
+
+    monkeypatch.setattr(image_steps.conversion, "inspect", inspect)
+    monkeypatch.setattr(image_steps.conversion, "convert", convert)
+
+
+def view(host: MemoryHost) -> View:
+    facts = replace(FACTS, firmware=FIRMWARE, networks=dict(host.memory_virt.nets))
+    ids = random.Random(" ".join(host.memory_zfs.names()))  # the same on the same host, and others on any other
+    return View(host.inventory, host.config, facts, NOW, 0, ids)
+
+
+async def done(host: MemoryHost, request: Request, meanwhile: Callable[[Engine, Job], None] = lambda e, j: None) -> Job:
+    """The job of a request, once it has ended."""
+    engine = Engine(host, MemoryJournal(), at_once=2)
+    job = engine.start(request.plan(view(host)), 0)
+    meanwhile(engine, job)
+    await asyncio.wait_for(job.finished.wait(), 20)
+    return job
+
+
+def vm(host: MemoryHost, name: str) -> Vm:
+    found = host.inventory.find(name)
+    assert found, name
+    return found
+
+
+def write(host: MemoryHost, name: str, contents: bytes) -> None:
+    """As a guest would."""
+    host.memory_zfs.sets[f"rpool/vms/{name}"].contents = contents
+
+
+async def web(host: MemoryHost, image: bool = False, **guest: Any) -> Guest:
+    """A VM with two snapshots, whose disk has changed after each."""
+    job = await done(host, Create(name="web", **({"image": "debian.qcow2", "user_data": SEED} if image else {})))
+    assert job.error is None
+    for contents, snapshot in ((b"first", "s1"), (b"second", "s2")):
+        write(host, "web", contents)
+        assert (await done(host, TakeVmSnapshot(vm(host, "web").id, snapshot))).error is None
+    write(host, "web", b"third")
+    found = host.guest("web")
+    for key, value in guest.items():
+        setattr(found, key, value)
+    if found.state != "shutoff":
+        host.memory_virt.put(found, found.state)
+    await host.known()
+    return found
+
+
+SEED = cloud_init.user_data("admin")
+Setup = Callable[[MemoryHost], Awaitable[Any]]
+Make = Callable[[MemoryHost], Request]
+
+
+async def nothing(host: MemoryHost) -> None:
+    return None
+
+
+async def plain(host: MemoryHost) -> None:
+    await web(host)
+
+
+async def from_image(host: MemoryHost) -> None:
+    await web(host, image=True)
+
+
+async def running(host: MemoryHost) -> None:
+    await web(host, state="running")
+
+
+async def with_agent(host: MemoryHost) -> None:
+    await web(host, state="running", agent=True)
+
+
+async def with_deaf_agent(host: MemoryHost) -> None:
+    await web(host, state="running", agent=True, freezes=False)
+
+
+async def paused(host: MemoryHost) -> None:
+    await web(host, state="paused")
+
+
+async def cloned(host: MemoryHost) -> None:
+    """A clone of a clone, with a snapshot of its own, whose origin has another clone of a later snapshot."""
+    await web(host)
+    await done(host, Clone(vm(host, "web").id, ("copy",), "s1"))
+    await done(host, TakeVmSnapshot(vm(host, "copy").id, "s3"))
+    write(host, "copy", b"changed")
+    await done(host, Clone(vm(host, "copy").id, ("third",), "s3"))
+    await done(host, Clone(vm(host, "web").id, ("late",), "s2"))
+    await host.known()
+
+
+async def pending(host: MemoryHost) -> None:
+    await web(host)
+    await done(host, Clone(vm(host, "web").id, ("copy",)))
+    guest = host.guest("copy")
+    guest.agent = True
+    host.memory_virt.put(guest, "running")
+    await host.known()
+
+
+@dataclass(frozen=True)
+class Case:
+    """setup: the host before; make: the request."""
+
+    name: str
+    setup: Setup
+    make: Make
+
+
+def of(name: str, kind: Callable[..., Request], *args: Any, **more: Any) -> Make:
+    return lambda host: kind(vm(host, name).id, *args, **more)
+
+
+CASES = [
+    Case("create", nothing, lambda host: Create(name="new")),
+    Case("create with autostart", nothing, lambda host: Create(name="new", autostart=True)),
+    Case("create from an image", nothing, lambda host: Create(name="new", image="debian.qcow2", user_data=SEED)),
+    Case("snapshot", plain, of("web", TakeVmSnapshot)),
+    Case("snapshot of a running VM", running, of("web", TakeVmSnapshot, "x")),
+    Case("snapshot of a running VM with an agent", with_agent, of("web", TakeVmSnapshot, "x")),
+    Case("snapshot of a paused VM", paused, of("web", TakeVmSnapshot, "x")),
+    Case("clone", plain, of("web", Clone, ("a", "b"))),
+    Case("clone of a snapshot", plain, of("web", Clone, ("a", "b", "c"), "s1")),
+    Case("clone of a running VM", running, of("web", Clone, ("a",))),
+    Case("clone of a running VM with an agent", with_agent, of("web", Clone, ("a", "b"))),
+    Case("clone of a VM with a seed", from_image, of("web", Clone, ("a", "b"))),
+    Case("rollback", plain, of("web", Rollback)),
+    Case("rollback past a newer snapshot", plain, of("web", Rollback, "s1")),
+    Case("rollback of a running VM", running, of("web", Rollback, "s1", True)),
+    Case("rollback of a clone with clones", cloned, of("copy", Rollback, "s3")),
+    Case("rollback of an origin with clones", cloned, of("web", Rollback, "s1")),
+    Case("delete", plain, of("web", Delete)),
+    Case("delete of a running VM", with_agent, of("web", Delete, True)),
+    Case("delete of a clone", cloned, of("third", Delete)),
+    Case("delete-snapshot", plain, of("web", DeleteVmSnapshot, "s1")),
+    Case("start", plain, of("web", Start)),
+    Case("shutdown", running, of("web", Shutdown)),
+    Case("force-off", running, of("web", PowerOff)),
+    Case("reboot", running, of("web", Reboot)),
+    Case("pause", running, of("web", Pause)),
+    Case("resume", paused, of("web", Resume)),
+    Case("autostart", plain, of("web", Autostart, True)),
+    Case("renew-identity", pending, of("copy", RenewVmIdentity)),
+]
+
+
+WITH_A_FINISH = {"create with autostart", "delete-snapshot"}
+"""Those that do several things past their commit point: they may come to half of them, and say so."""
+REPEATED = {"renew-identity"}
+"""Those that are begun anew by themselves as long as they were not done wholly."""
+
+
+async def host_for(case: Case) -> MemoryHost:
+    host = MemoryHost()
+    host.units = host  # type: ignore[assignment]  # what the pretended conversion writes to
+    await host.prepare()
+    await case.setup(host)
+    host.troubles.done.clear()
+    return host
+
+
+def text_of(value: Any) -> Any:
+    """What stands in a seed: the image around it holds the time at which it was made."""
+    return read_seed(value) if isinstance(value, bytes) and len(value) > 1 << 14 else value
+
+
+def picture(host: MemoryHost) -> dict[str, Any]:
+    """How consistent a snapshot is may differ: a guest that could not be frozen is paused."""
+
+    def without(value: Any) -> Any:
+        if isinstance(value, tuple):
+            values = tuple(pair for pair in value[-1] if pair[0] != properties.CONSISTENCY)
+            return (*(text_of(each) for each in value[:-1]), values)
+        return value
+
+    return {name: without(value) for name, value in host.picture().items()}
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name.replace(" ", "-"))
+def case(request: pytest.FixtureRequest) -> Case:
+    found: Case = request.param
+    return found
+
+
+@in_loop
+async def test_without_trouble_it_succeeds_and_the_inventory_is_as_the_host(case: Case) -> None:
+    host = await host_for(case)
+    job = await done(host, case.make(host))
+    assert job.error is None
+    known = set(host.inventory.datasets) | {f"{d}@{s}" for d, each in host.inventory.snapshots.items() for s in each}
+    assert known == {name for name in host.memory_zfs.names() if name.startswith(("rpool/vms", "vmpool/vms"))}
+    origins = {each.name: each.origin for each in host.inventory.datasets.values()}
+    assert origins == {
+        name: each.origin.full if (each := host.memory_zfs.sets[name]).origin else "" for name in origins
+    }  # fmt: skip
+    assert {each.uuid: each.state for each in host.inventory.domains.values()} == {
+        each.uuid: each.state for each in host.memory_virt.guests.values()
+    }
+    assert not any(guest.frozen for guest in host.memory_virt.guests.values())
+
+
+@pytest.mark.parametrize("when", ["before", "after", "cancel"])
+@in_loop
+async def test_with_trouble_at_any_change_the_host_is_as_before_or_as_after(case: Case, when: str) -> None:
+    host = await host_for(case)
+    before, guids = picture(host), host.memory_zfs.guids()
+    await done(host, case.make(host))
+    after, changes = picture(host), len(host.troubles.done)
+    for number in range(changes):
+        host = await host_for(case)
+        assert picture(host) == before
+        job, step = await troubled(host, case.make(host), number, when)
+        found = picture(host)
+        if found == before:
+            assert {name: host.memory_zfs.guids()[name] for name in guids} == guids, step
+        elif found != after and case.name not in REPEATED:  # past the commit point, which is told
+            assert job.error and "this was done and stays: " in job.error.hint, (step, differences(found, after))
+            assert case.name in WITH_A_FINISH, step
+
+
+async def troubled(host: MemoryHost, request: Request, number: int, when: str) -> tuple[Job, str]:
+    """The job of a request with trouble at that change, and which change it was."""
+    if when != "cancel":
+        host.troubles.at, host.troubles.when = number, when
+        job = await done(host, request)
+    else:
+
+        def prepare(engine: Engine, job: Job) -> None:
+            def cancel(at: int) -> None:
+                if at == number:
+                    with suppress(WrongState):
+                        engine.cancel(job)
+
+            host.troubles.meanwhile = cancel
+
+        job = await done(host, request, prepare)
+        assert job.state in (State.CANCELLED, State.SUCCEEDED)
+    if job.error:
+        assert "not undone" not in job.error.hint
+    return job, f"{when} {host.troubles.done[number]}"
+
+
+def disk(host: MemoryHost, name: str = "web") -> Set:
+    return host.memory_zfs.sets[f"rpool/vms/{name}"]
+
+
+NEVER_DONE = {"image.convert", "seed.write", "seed.write-clone", "guest.renew-identity"}
+"""Kinds of which the host cannot tell whether they were done, and which do no harm done twice."""
+
+
+@in_loop
+async def test_each_step_is_told_from_the_host_alone_to_be_done_and_to_be_undone(case: Case) -> None:
+    """What the journal's recovery will ask: before a step it is not done, after it is, and after its undo it is not."""
+    host = await host_for(case)
+    plan = case.make(host).plan(view(host))
+    before, results = picture(host), dict[str, Any]()
+    runs = [Run("5f3a", index, results, lambda done, total: None) for index in range(len(plan.steps))]
+    for step, run in zip(plan.steps, runs, strict=True):
+        already = step.kind == "domain.power" and "reboot" in step.describe()
+        assert await step.done(host, run) == already, step
+        results.update(await step.do(host, run) or {})
+        assert await step.done(host, run) == (step.kind not in NEVER_DONE), step
+    if not all(step.reversible for step in plan.steps):
+        return
+    for step, run in reversed(list(zip(plan.steps, runs, strict=True))):
+        await step.undo(host, run)
+        await step.undo(host, run)  # harmless when it is undone already
+        if step.kind not in ("guest.let-go", "volume.write-firmware-variables"):
+            assert not await step.done(host, run), step
+    assert differences(picture(host), before) == []
+
+
+@in_loop
+async def test_undoing_what_was_never_done_is_harmless(case: Case) -> None:
+    host = await host_for(case)
+    plan = case.make(host).plan(view(host))
+    before = picture(host)
+    for index, step in reversed(list(enumerate(plan.steps))):
+        if step.reversible and step.kind not in ("domain.force-off", "volume.set-property", "domain.autostart"):
+            await step.undo(host, Run("5f3a", index, {}, lambda done, total: None))
+    assert differences(picture(host), before) == []
+
+
+class TestContents:
+    """What the operations are for: the bytes."""
+
+    @in_loop
+    async def test_a_rollback_brings_the_contents_back_and_keeps_those_given_up_in_the_trash(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        job = await done(host, Rollback(vm(host, "web").id, "s1"))
+        sets = host.memory_zfs.sets
+        assert sets["rpool/vms/web"].contents == b"first"
+        assert sets[f"rpool/vms/.trash/{job.result['trash']}/web"].contents == b"third"
+        assert [each.name for each in host.memory_zfs.of("rpool/vms/web")] == ["s1"]
+        assert [each.name for each in host.memory_zfs.of(f"rpool/vms/.trash/{job.result['trash']}/web")] == ["s2"]
+        assert sets["rpool/vms/web.nvram"].contents == VARIABLES
+
+    @in_loop
+    async def test_a_rolled_back_volume_keeps_its_own_properties(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        values = host.memory_zfs.sets["rpool/vms/web"].values
+        values |= {"primarycache": "metadata", "mine:note": "kept", "volsize": "7"}
+        before = dict(values)
+        await done(host, Rollback(vm(host, "web").id, "s1"))
+        found = dict(host.memory_zfs.sets["rpool/vms/web"].values)
+        for of_its_creation in ("volblocksize", "volsize", properties.JOB):
+            before.pop(of_its_creation, None)
+            found.pop(of_its_creation, None)
+        assert found == before
+
+    @in_loop
+    async def test_a_rollback_and_its_opposite(self) -> None:
+        """What was given up can be had again: nothing was destroyed."""
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        for snapshot, contents in (("s1", b"first"), ("s1", b"first")):
+            await done(host, Rollback(vm(host, "web").id, snapshot))
+            assert host.memory_zfs.sets["rpool/vms/web"].contents == contents
+        everything = {each.contents for each in host.memory_zfs.sets.values()}
+        assert {b"first", b"third"} <= everything
+
+    @in_loop
+    async def test_clones_begin_with_their_snapshot_s_contents_and_the_origin_goes_on(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        await done(host, Clone(vm(host, "web").id, ("a",), "s1"))
+        await done(host, Clone(vm(host, "web").id, ("b",)))
+        sets = host.memory_zfs.sets
+        contents = [sets[f"rpool/vms/{name}"].contents for name in ("a", "b", "web")]
+        assert contents == [b"first", b"third", b"third"]
+        assert sets["rpool/vms/a.nvram"].contents == VARIABLES
+
+    @in_loop
+    async def test_a_clone_s_seed_is_its_origin_s_with_a_name_and_an_id_of_its_own(self) -> None:
+        host = MemoryHost()
+        host.units = host  # type: ignore[assignment]
+        await host.prepare()
+        await web(host, image=True)
+        await done(host, Clone(vm(host, "web").id, ("a",)))
+        found = host.memory_zfs.sets["rpool/vms/a.seed"].contents
+        assert read_seed(found) == (cloud_init.meta_data(vm(host, "a").id, "a"), SEED)
+
+    @in_loop
+    async def test_ten_clones_share_one_snapshot(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        names = tuple(f"c{number}" for number in range(10))
+        job = await done(host, Clone(vm(host, "web").id, names))
+        assert len([line for line in host.memory_zfs.commands if line.startswith("snapshot")]) == 3
+        origins = {host.memory_zfs.sets[f"rpool/vms/{name}"].origin for name in names}
+        assert [each and each.name for each in origins] == [job.result["snapshot"]]
+
+    @in_loop
+    async def test_a_deleted_vm_waits_in_the_trash_with_its_snapshots_and_is_nobody_s_any_more(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        job = await done(host, Delete(vm(host, "web").id))
+        entry = f"rpool/vms/.trash/{job.result['trash']}"
+        assert [each.name for each in host.inventory.trash_entries()] == [entry]
+        assert [each.name for each in host.memory_zfs.of(f"{entry}/web")] == ["s1", "s2"]
+        assert host.inventory.find("web") is None
+        noted = host.memory_zfs.sets[entry].values
+        assert (noted[properties.NAME], noted[properties.REASON]) == ("web", "deleted")
+        assert "<name>web</name>" in unpack(noted[properties.DOMAIN])
+
+
+class TestConsistency:
+    @pytest.mark.parametrize(
+        ("setup", "consistency"),
+        [(plain, "off"), (running, "paused"), (with_agent, "app"), (with_deaf_agent, "paused"), (paused, "paused")],
+    )
+    @in_loop
+    async def test_is_told_and_recorded_and_the_guest_is_as_it_was(self, setup: Setup, consistency: str) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await setup(host)
+        state = host.guest("web").state
+        job = await done(host, TakeVmSnapshot(vm(host, "web").id, "x"))
+        assert job.result["consistency"] == consistency
+        assert host.inventory.snapshots["rpool/vms/web"]["x"].consistency == consistency
+        assert (host.guest("web").state, host.guest("web").frozen) == (state, False)
+        assert ("held" in job.result) == (state == "running")
+
+    @pytest.mark.parametrize(
+        ("setup", "require", "taken"),
+        [
+            (plain, "off", True), (plain, "app", True), (with_agent, "app", True), (with_agent, "off", False),
+            (running, "app", False), (running, "paused", True), (with_deaf_agent, "app", False),
+        ],
+    )  # fmt: skip
+    @in_loop
+    async def test_that_was_asked_for_or_no_snapshot(self, setup: Setup, require: str, taken: bool) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await setup(host)
+        before = picture(host)
+        job = await done(host, TakeVmSnapshot(vm(host, "web").id, "x", require))
+        assert (job.error is None) == taken
+        if not taken:
+            assert picture(host) == before
+            assert job.error and "was asked for" in job.error.why
+
+    @in_loop
+    async def test_a_vm_that_is_started_between_the_plan_and_the_snapshot_is_not_called_off(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        request = TakeVmSnapshot(vm(host, "web").id, "x")
+        plan = request.plan(view(host))
+        host.memory_virt.put(host.guest("web"), "running")
+        engine = Engine(host, MemoryJournal())
+        job = engine.start(plan, 0)
+        await job.finished.wait()
+        assert job.result["consistency"] == "crash"
+
+
+class TestRaces:
+    """What others do between a plan and its steps."""
+
+    @in_loop
+    async def test_a_vm_that_runs_after_all_is_not_rolled_back_under_its_guest(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        plan = Rollback(vm(host, "web").id, "s1").plan(view(host))
+        host.memory_virt.put(host.guest("web"), "running")
+        before = picture(host)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("kldload_kvm.steps.volumes.no_longer_busy", lambda work, dataset: work(dataset))
+            engine = Engine(host, MemoryJournal())
+            job = engine.start(plan, 0)
+            await job.finished.wait()
+        assert job.state is State.FAILED
+        assert differences(picture(host), before) == []
+
+    @in_loop
+    async def test_a_volume_replaced_by_another_of_its_name_is_not_moved(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        plan = Delete(vm(host, "web").id).plan(view(host))
+        host.memory_zfs.sets["rpool/vms/web"].guid += 1
+        engine = Engine(host, MemoryJournal())
+        job = engine.start(plan, 0)
+        await job.finished.wait()
+        assert job.error and "it was replaced meanwhile" in job.error.why
+        assert "rpool/vms/web" in host.memory_zfs.sets
+        assert host.guest("web")
+
+    @in_loop
+    async def test_a_snapshot_replaced_by_another_of_its_name_is_not_destroyed(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        plan = DeleteVmSnapshot(vm(host, "web").id, "s1").plan(view(host))
+        for snap in host.memory_zfs.snaps:
+            if snap.name == "s1":
+                snap.guid += 100
+        engine = Engine(host, MemoryJournal())
+        job = engine.start(plan, 0)
+        await job.finished.wait()
+        assert job.error and "it is another snapshot of the same name now" in job.error.why
+        assert len(host.memory_zfs.of("rpool/vms/web")) == 2
+
+    @in_loop
+    async def test_a_dataset_that_another_made_under_a_clone_s_name_is_left_alone(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        plan = Clone(vm(host, "web").id, ("a",), "s1").plan(view(host))
+        await host.zfs.create_volume("rpool/vms/a", 1 << 20, {})
+        engine = Engine(host, MemoryJournal())
+        job = engine.start(plan, 0)
+        await job.finished.wait()
+        assert job.error and "already exists" in job.error.why
+        assert "rpool/vms/a" in host.memory_zfs.sets
+        assert "rpool/vms/a.nvram" not in host.memory_zfs.sets
+
+
+class TestApplying:
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda host: setattr(disk(host), "guid", 1), "rpool/vms/web is another one now"),
+            (lambda host: host.memory_zfs.sets.pop("rpool/vms/web.nvram"), "rpool/vms/web.nvram is gone"),
+            (lambda host: host.memory_virt.put(host.guest("web"), "running"), "the VM is running, and was shutoff"),
+            (lambda host: host.memory_virt.guests.clear(), "the VM is gone, and was shutoff"),
+            (lambda host: host.memory_zfs.snaps.pop(0), "rpool/vms/web@s1 is gone"),
+        ],
+    )
+    @in_loop
+    async def test_a_plan_in_a_world_that_has_moved_is_refused_saying_what(
+        self, change: Callable[[MemoryHost], Any], told: str
+    ) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        engine = Engine(host, MemoryJournal())
+        job = engine.propose(Rollback(vm(host, "web").id, "s1").plan(view(host)), 0)
+        change(host)
+        before = picture(host)
+        with pytest.raises(Exception, match="no longer fits this host") as caught:
+            await engine.apply(job)
+        assert told in caught.value.why  # type: ignore[attr-defined]
+        assert picture(host) == before
+
+    @in_loop
+    async def test_a_name_that_was_taken_meanwhile(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        engine = Engine(host, MemoryJournal())
+        job = engine.propose(Create(name="new").plan(view(host)), 0)
+        await host.zfs.create_volume("rpool/vms/new", 1 << 20, {})
+        with pytest.raises(Exception, match="no longer fits") as caught:
+            await engine.apply(job)
+        assert caught.value.why == "rpool/vms/new is there now"  # type: ignore[attr-defined]
+
+    @in_loop
+    async def test_a_plan_in_the_same_world_is_carried_out(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        engine = Engine(host, MemoryJournal())
+        job = engine.propose(Rollback(vm(host, "web").id, "s1").plan(view(host)), 0)
+        before = len(host.memory_zfs.commands)
+        await engine.apply(job)
+        assert host.memory_zfs.commands[before].startswith("list")
+        await engine.wait(job, 10)
+        assert host.memory_zfs.sets["rpool/vms/web"].contents == b"first"

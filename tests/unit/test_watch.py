@@ -1,0 +1,378 @@
+"""What others do to the host comes into the inventory: read again when it must be, nothing learnt meanwhile lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from kldload_kvm.model.domain_xml import build
+from kldload_kvm.model.errors import LibvirtFailed
+from kldload_kvm.waiting import until
+from kldload_kvm.watch import reconcile
+from kldload_kvm.watch.reconcile import Reconciler
+from kldload_kvm.watch.udev import UdevWatch
+from kldload_kvm.watch.zfs_events import ZfsWatch
+from kldload_kvm.zfs.events import Event
+from loops import in_loop, turns
+from memory_host import MemoryHost
+from world import id_of, spec, uuid_of, volumes_of
+
+
+async def a_host() -> MemoryHost:
+    host = MemoryHost()
+    await host.prepare()
+    return host
+
+
+async def put(host: MemoryHost, name: str) -> None:
+    """A VM made by somebody else."""
+    for each in volumes_of(name):
+        await host.zfs.create_volume(each.name, 65536, each.properties)
+    await host.virt.define(build(spec(name)))
+
+
+class Told:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+def reconciler(host: MemoryHost, ours: Callable[[str], bool] = lambda name: False, told: Any = None) -> Reconciler:
+    return Reconciler(host, ours, told or Told())
+
+
+class TestReading:
+    @in_loop
+    async def test_everything_is_in_the_inventory_afterwards_and_told(self) -> None:
+        host, told = await a_host(), Told()
+        await put(host, "web")
+        made = reconciler(host, told=told)
+        await made.load_zfs()
+        await made.load_domains()
+        found = host.inventory.find("web")
+        assert found and (found.id, found.state) == (id_of("web"), "shutoff")
+        assert told.count == 2
+
+    @in_loop
+    async def test_zfs_that_cannot_be_read_is_a_problem_and_changes_nothing(self) -> None:
+        host, told = await a_host(), Told()
+        await put(host, "web")
+        made = reconciler(host, told=told)
+        await made.load_zfs()
+        before = dict(host.inventory.datasets)
+
+        async def fails(what: str, args: Sequence[str]) -> tuple[int, str, str]:
+            return 1, "", "cannot open 'rpool': pool I/O is currently suspended\n"
+
+        host.zfs.execute = fails  # type: ignore[method-assign]
+        await made.load_zfs()
+        assert "suspended" in made.problem
+        assert host.inventory.datasets == before
+        del host.zfs.execute  # type: ignore[method-assign]
+        await made.load_zfs()
+        assert (made.problem, told.count) == ("", 3)
+
+    @in_loop
+    async def test_while_libvirt_is_away_the_last_known_domains_stay(self) -> None:
+        host = await a_host()
+        await put(host, "web")
+        await host.known()
+        host.memory_virt.available = False
+        await reconciler(host).load_domains()
+        assert uuid_of("web") in host.inventory.domains
+        await host.refresh_domain(uuid_of("web"))
+        assert uuid_of("web") in host.inventory.domains
+
+    @in_loop
+    async def test_what_a_job_settles_while_everything_is_read_is_not_lost(self) -> None:
+        host = await a_host()
+        await put(host, "web")
+        await host.known()
+        execute, slow = host.zfs.execute, asyncio.Event()
+
+        async def slowly(what: str, args: Sequence[str]) -> tuple[int, str, str]:
+            answer = await execute(what, args)
+            if "-r" in args:
+                await slow.wait()
+            return answer
+
+        host.zfs.execute = slowly  # type: ignore[method-assign]
+        reading = asyncio.ensure_future(reconciler(host).load_zfs())
+        await turns()
+        await put(host, "new")
+        await host.zfs.snapshot(["rpool/vms/web@s1"], {})
+        await host.zfs.destroy("rpool/vms/web.nvram")
+        await host.settle(("rpool/vms/new", "rpool/vms/new.nvram", "rpool/vms/web@s1", "rpool/vms/web.nvram"))
+        slow.set()
+        await reading
+        assert {"rpool/vms/new", "rpool/vms/new.nvram"} <= host.inventory.datasets.keys()
+        assert "s1" in host.inventory.snapshots["rpool/vms/web"]
+        assert "rpool/vms/web.nvram" not in host.inventory.datasets
+
+    @in_loop
+    async def test_what_is_used_is_read_of_what_is_there_and_brings_nothing_back(self) -> None:
+        host = await a_host()
+        await put(host, "web")
+        await host.zfs.snapshot(["rpool/vms/web@s1", "rpool/vms/web@s2"], {})
+        await host.known()
+        execute, slow = host.zfs.execute, asyncio.Event()
+
+        async def slowly(what: str, args: Sequence[str]) -> tuple[int, str, str]:
+            answer = await execute(what, args)
+            if "-d" in args:
+                await slow.wait()
+            return answer
+
+        host.zfs.execute = slowly  # type: ignore[method-assign]
+        reading = asyncio.ensure_future(host.refresh_usage(["rpool/vms/web"]))
+        await turns()
+        await host.zfs.destroy_snapshots("rpool/vms/web", ["s1"])
+        await host.settle(("rpool/vms/web@s1",))
+        slow.set()
+        await reading
+        assert set(host.inventory.snapshots["rpool/vms/web"]) == {"s2"}
+
+
+class TestSettling:
+    @in_loop
+    async def test_takes_two_commands_at_most(self) -> None:
+        host = await a_host()
+        await put(host, "web")
+        host.zfs.started = 0
+        await host.settle(("rpool/vms/web", "rpool/vms/web.nvram@*", f"domain:{uuid_of('web')}", "rpool/vms/web@gone"))
+        assert host.zfs.started == 2
+        host.zfs.started = 0
+        await host.settle((f"domain:{uuid_of('web')}",))
+        assert host.zfs.started == 0
+
+    @in_loop
+    async def test_tells_when_it_is_done_even_if_part_of_it_failed(self) -> None:
+        host, told = await a_host(), Told()
+        host.published = told
+        await put(host, "web")
+
+        async def fails(uuid: str) -> None:
+            raise LibvirtFailed("the domain cannot be read", "x", "")
+
+        host.virt.domain = fails  # type: ignore[method-assign]
+        await host.settle((f"domain:{uuid_of('web')}", "rpool/vms/web"))
+        assert "rpool/vms/web" in host.inventory.datasets
+        assert told.count == 1
+
+    @in_loop
+    async def test_reads_the_store_again_when_an_image_came_or_went(self) -> None:
+        host, read = await a_host(), Told()
+
+        async def images() -> None:
+            read()
+
+        host.images_changed = images
+        await host.settle(("images:",))
+        await host.settle(("rpool/vms/web",))
+        assert read.count == 1
+
+    @in_loop
+    async def test_clones_of_what_was_renamed_show_its_new_name(self) -> None:
+        host = await a_host()
+        await put(host, "web")
+        await host.zfs.snapshot(["rpool/vms/web@s1"], {})
+        await host.zfs.clone("rpool/vms/web@s1", "rpool/vms/copy", {})
+        await host.known()
+        await host.zfs.create_container("rpool/vms/.trash/web-1", {})
+        await host.zfs.rename("rpool/vms/web", "rpool/vms/.trash/web-1/web")
+        await host.settle(("rpool/vms/web@*", "rpool/vms/.trash/web-1/web@*"))
+        assert host.inventory.datasets["rpool/vms/copy"].origin == "rpool/vms/.trash/web-1/web@s1"
+
+
+class TestNews:
+    @pytest.mark.parametrize(
+        ("name", "read"),
+        [
+            ("rpool/vms/web", True), ("rpool/vms/web@autosnap", True), ("rpool/vms", True), ("vmpool/vms/x/y", True),
+            ("rpool/vms/web/%recv", True), ("rpool/vmsx", False), ("rpool/home", False), ("rpool", False), ("", False),
+        ],
+    )  # fmt: skip
+    @in_loop
+    async def test_of_a_dataset_below_a_storage_has_it_read_again(self, name: str, read: bool) -> None:
+        made = reconciler(await a_host())
+        made.dataset_changed(name)
+        assert made._whole.is_set() == read
+
+    @in_loop
+    async def test_that_we_made_ourselves_is_none(self) -> None:
+        asked: list[str] = []
+        made = reconciler(await a_host(), ours=lambda name: bool(asked.append(name) or True))
+        for name in ("rpool/vms/web@s1", "rpool/vms/web/%recv"):
+            made.dataset_changed(name)
+        assert asked == ["rpool/vms/web@s1", "rpool/vms/web"]
+        assert not made._whole.is_set()
+
+    @in_loop
+    async def test_foreign_changes_are_read_soon_and_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reconcile, "DEBOUNCE", 0.02)
+        host, told = await a_host(), Told()
+        made = reconciler(host, told=told)
+        made._last = -10.0
+        keeping = asyncio.ensure_future(made.keep_zfs())
+        await put(host, "web")
+        host.zfs.started = 0
+
+        async def read() -> bool:
+            return told.count > 0
+
+        for _ in range(50):
+            made.dataset_changed("rpool/vms/web")
+        await until(read, 10, 0.01)
+        await asyncio.sleep(0.1)
+        assert host.inventory.vm_ids() == [id_of("web")]
+        assert (host.zfs.started, told.count) == (2, 1)
+        keeping.cancel()
+
+    @in_loop
+    async def test_nothing_heard_for_long_is_read_again_anyway(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reconcile, "PERIOD", 0.02)
+        monkeypatch.setattr(reconcile, "DEBOUNCE", 0.0)
+        host = await a_host()
+        made = reconciler(host)
+        made._last = -10.0
+        keeping = asyncio.ensure_future(made.keep_zfs())
+        await put(host, "web")
+
+        async def known() -> bool:
+            return host.inventory.vm_ids() == [id_of("web")]
+
+        assert await until(known, 10, 0.01)
+        keeping.cancel()
+
+    @in_loop
+    async def test_each_domain_of_which_was_heard_is_read_again_once(self) -> None:
+        host, told = await a_host(), Told()
+        await put(host, "web")
+        made = reconciler(host, told=told)
+        keeping = asyncio.ensure_future(made.keep_domains())
+        await turns()
+        for _ in range(5):
+            made.domain_changed(uuid_of("web"))
+        made.domain_changed(uuid_of("nobody"))
+        await turns()
+        assert (set(host.inventory.domains), told.count) == ({uuid_of("web")}, 1)
+        keeping.cancel()
+
+    @in_loop
+    async def test_a_domain_that_cannot_be_read_does_not_keep_the_others_from_it(self) -> None:
+        host = await a_host()
+        await put(host, "web")
+        read = host.virt.domain
+
+        async def some(uuid: str) -> Any:
+            if uuid == "0":
+                raise LibvirtFailed("the domain cannot be read", "x", "")
+            return await read(uuid)
+
+        host.virt.domain = some  # type: ignore[method-assign]
+        made = reconciler(host)
+        keeping = asyncio.ensure_future(made.keep_domains())
+        made.domain_changed("0")
+        made.domain_changed(uuid_of("web"))
+        await turns()
+        assert not keeping.done()
+        assert uuid_of("web") in host.inventory.domains
+        keeping.cancel()
+
+
+class Device:
+    def __init__(self, action: str, *links: str) -> None:
+        self.action, self.device_links = action, links
+
+
+class Monitor:
+    """udev's news, and a file that can be read as long as there are any."""
+
+    def __init__(self, *devices: Device) -> None:
+        self.devices = list(devices)
+        self.reader, self.writer = os.pipe()
+        os.write(self.writer, b"x")
+
+    @classmethod
+    def from_netlink(cls, context: object, source: str) -> Monitor:
+        assert source == "udev"
+        return cls(
+            Device("add", "/dev/disk/by-id/x", "/dev/zvol/rpool/vms/web"), Device("remove", "/dev/zvol/rpool/vms/db"),
+            Device("change", "/dev/zvol/rpool/vms/web.nvram", "/dev/zvol/vmpool/vms/x"), Device("add"),
+        )  # fmt: skip
+
+    def filter_by(self, subsystem: str) -> None:
+        assert subsystem == "block"
+
+    def start(self) -> None:
+        return None
+
+    def fileno(self) -> int:
+        return self.reader
+
+    def poll(self, timeout: int) -> Device | None:
+        assert timeout == 0
+        if self.devices:
+            return self.devices.pop(0)
+        os.read(self.reader, 1)
+        return None
+
+
+class TestUdev:
+    @in_loop
+    async def test_links_that_appear_are_told_by_their_dataset(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("kldload_kvm.watch.udev.pyudev.Monitor", Monitor)
+        appeared: list[str] = []
+        watch = UdevWatch(appeared.append)
+        watch.start()
+        await asyncio.sleep(0.02)
+        watch.stop()
+        assert appeared == ["rpool/vms/web", "rpool/vms/web.nvram", "vmpool/vms/x"]
+
+
+class TestZfsEvents:
+    def watch(self) -> tuple[ZfsWatch, list[str], Told]:
+        changed, lost = list[str](), Told()
+        return ZfsWatch(changed.append, lost), changed, lost
+
+    def test_each_is_told_once_and_in_order(self) -> None:
+        made, changed, lost = self.watch()
+        for eid, dataset in [(7, "a"), (8, ""), (9, "b"), (9, "b"), (8, "x"), (10, "c")]:
+            made._seen(Event(eid, dataset))
+        assert (changed, lost.count) == (["a", "b", "c"], 0)
+
+    def test_a_gap_means_that_something_was_missed(self) -> None:
+        made, changed, lost = self.watch()
+        for eid in (7, 9, 10, 600):
+            made._seen(Event(eid, "a"))
+        assert (changed, lost.count) == (["a"] * 4, 2)
+
+    @pytest.mark.parametrize("fault", [OSError("no zpool"), ValueError("a line too long"), None])
+    @in_loop
+    async def test_the_reader_is_started_again_whatever_ends_it(
+        self, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
+    ) -> None:
+        started = 0
+
+        async def follow() -> Any:
+            nonlocal started
+            started += 1
+            yield Event(started, "a")
+            if fault:
+                raise fault
+
+        monkeypatch.setattr("kldload_kvm.watch.zfs_events.follow", follow)
+        monkeypatch.setattr("kldload_kvm.watch.zfs_events.PAUSE", 0.0)
+        made, changed, lost = self.watch()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(made.keep(), 0.05)
+        assert started > 2
+        assert lost.count >= started - 1
+        assert len(changed) == started
