@@ -21,7 +21,9 @@ def broken(what: str) -> KvmError:
 @dataclass
 class ToyHost:
     """things: name -> tag of the step that put it; before, after, undo, blind: names of the steps that fail so;
-    gates: steps that wait, before their effect, until their gate is opened; log: what was called, in order."""
+    gates: steps that wait, before their effect, until their gate is opened; log: what was called, in order;
+    moment(what): called before and after each effect; hindrances, newer: what is answered to an engine that
+    recovers."""
 
     things: dict[str, str] = field(default_factory=dict)
     before: set[str] = field(default_factory=set)
@@ -35,8 +37,11 @@ class ToyHost:
     settled: list[tuple[str, ...]] = field(default_factory=list)
     world_moved: list[str] = field(default_factory=list)
     asked: asyncio.Event | None = None
+    hindrances: list[str] = field(default_factory=list)
+    newer: str = ""
     steps_seen: dict[str, Run] = field(default_factory=dict)
     on_step: Any = lambda name: None
+    moment: Any = lambda what: None
 
     async def moved(self, guards: tuple[Guard, ...]) -> list[str]:
         if self.asked:
@@ -46,6 +51,12 @@ class ToyHost:
     async def settle(self, touched: tuple[str, ...]) -> None:
         self.log.append("settle")
         self.settled.append(touched)
+
+    async def hindrance(self, touched: tuple[str, ...]) -> str:
+        return self.hindrances.pop() if self.hindrances else ""
+
+    async def knows_more(self, touched: tuple[str, ...], mark: tuple[str, int]) -> str:
+        return self.newer
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,9 @@ class ToyStep(Step):
                 await host.gates[self.name].wait()
             if self.name in host.before:
                 raise broken(self.name)
+            host.moment(f"before {self.name}")
             self.effect(host, run)
+            host.moment(f"after {self.name}")
             if self.name in host.after:
                 raise broken(self.name)
         finally:
@@ -92,8 +105,10 @@ class ToyStep(Step):
         await asyncio.sleep(0)
         if self.name in host.undo:
             raise broken(f"undoing {self.name}")
+        host.moment(f"before undoing {self.name}")
         if host.things.get(self.name) == run.tag:
             del host.things[self.name]
+        host.moment(f"after undoing {self.name}")
 
 
 @step_kind

@@ -20,7 +20,7 @@ from typing import Any
 from systemd import daemon as sd
 from systemd.journal import JournalHandler
 
-from . import __version__, config, contract_files
+from . import __version__, config, contract_files, job_log
 from .bus.callers import Callers
 from .bus.connection import MessageBus, connect, sender, take_name
 from .bus.dispatch import Dispatcher
@@ -31,7 +31,8 @@ from .bus.service import Service
 from .bus.systemd import Systemd
 from .bus.tree import Tree
 from .engine.engine import Engine
-from .engine.journal import MemoryJournal
+from .engine.job import Job
+from .engine.sqlite_journal import SqliteJournal
 from .images import adding, conversion, firmware_files, os_files, store
 from .model import properties
 from .model.errors import KvmError
@@ -42,6 +43,7 @@ from .steps.host import Host
 from .virt.agent import Agent
 from .virt.connection import Connection
 from .virt.domains import Virt
+from .watch.marks import Marks
 from .watch.reconcile import OWN_MEMORY, Reconciler
 from .watch.udev import UdevWatch
 from .watch.zfs_events import ZfsWatch
@@ -63,7 +65,10 @@ class Daemon:
         self.connection = Connection(os.environ.get("KLDLOAD_KVM_LIBVIRT", "qemu:///system"))
         virt, devices, zfs = Virt(self.connection), Devices(), Zfs()
         self.host = Host(settings, self.inventory, zfs, devices, virt, Agent(virt), Systemd(bus))
-        self.engine = Engine(self.host, MemoryJournal(), kept=settings.jobs_kept, per_user=settings.jobs_per_user)
+        self.journal = SqliteJournal(Path(os.environ.get("STATE_DIRECTORY", "/var/lib/kldload-kvm")))
+        self.engine = Engine(self.host, self.journal, kept=settings.jobs_kept, per_user=settings.jobs_per_user)
+        self.engine.on_end = self._job_ended
+        self.marks = Marks(self.host, self.journal.mark, self.journal.advance)
         interfaces = contract_files.interfaces()
         self.tree = Tree(interfaces, sender(bus))
         self.facts = Facts()
@@ -92,12 +97,14 @@ class Daemon:
         await self.callers.watch()
         await self._read_facts()
         await self.reconciler.load_zfs()
+        await self.engine.load()
         await self._read_images()
         self._spawn(self.connection.keep())
         for forever in (
             self.reconciler.keep_zfs(),
             self.reconciler.keep_domains(),
             self.zfs_watch.keep(),
+            self.marks.keep(),
             self._watchdog(),
         ):
             self._spawn(forever)
@@ -105,6 +112,8 @@ class Daemon:
             log.error("the bus name %s is taken: another kldload-kvmd runs", BUS_NAME)
             return 1
         await self._clear_left_over()
+        await self._read_marks()
+        self.engine.recover()
         sd.notify("READY=1")
         log.info("kldload-kvmd %s is ready, with %d VMs", __version__, len(self.inventory.vm_ids()))
         cut_off = asyncio.ensure_future(self.bus.wait_for_disconnect())
@@ -163,6 +172,12 @@ class Daemon:
         except (KvmError, OSError) as fault:
             log.warning("what an earlier kldload-kvmd left could not be cleared away: %s", fault)
 
+    async def _read_marks(self) -> None:
+        try:
+            await self.marks.read()
+        except KvmError as error:
+            log.warning("%s: %s", error.what, error.why)
+
     async def _reload(self) -> None:
         await self.reconciler.load_zfs()
         await self.reconciler.load_domains()
@@ -170,7 +185,7 @@ class Daemon:
         await self._read_networks()
 
     def _published(self) -> None:
-        problems = []
+        problems = [self.journal.problem] if self.journal.problem else []
         if self.reconciler.problem:
             problems.append(self.reconciler.problem)
         if not self.connection.connected:
@@ -221,6 +236,8 @@ class Daemon:
     def _is_ours(self, name: str) -> bool:
         """Whether a job of ours is changing this dataset or snapshot, or has just ended. Another's snapshot of the same
         dataset is not ours."""
+        if self.marks.is_ours(name):
+            return True
         now, every = time.time(), f"{name.partition('@')[0]}@*"
         for job in reversed(self.engine.jobs.values()):
             if job.started and (not job.ended or now - job.ended < OWN_MEMORY):
@@ -228,6 +245,10 @@ class Daemon:
                 if name in touched or every in touched:
                     return True
         return False
+
+    def _job_ended(self, job: Job) -> None:
+        job_log.ended(job)
+        self.marks.job_ended()
 
     def _caller_vanished(self, sender: str) -> None:
         self.dispatcher.caller_vanished(sender)
@@ -266,7 +287,12 @@ async def serve() -> int:
     except KvmError as error:
         log.error("%s: %s", error.what, error.why)
         return 78  # EX_CONFIG
-    status = await Daemon(settings, await connect()).run(stop)
+    try:
+        daemon = Daemon(settings, await connect())
+    except KvmError as error:
+        log.error("%s: %s", error.what, error.why)
+        return 1
+    status = await daemon.run(stop)
     # At once, without waiting for threads: one may be in a call that a hung libvirt never answers.
     logging.shutdown()
     os._exit(status)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -30,11 +31,13 @@ def bus(tmp_path: Path) -> Iterator[str]:
 
 @contextmanager
 def daemon(bus: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SERVICE), "DBUS_SYSTEM_BUS_ADDRESS": bus}
     command = [sys.executable, "-m", "kldload_kvm.daemon"]
-    with subprocess.Popen(
-        command, env=given | {"KLDLOAD_KVM_LIBVIRT": "test:///default"} | environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    with TemporaryDirectory() as state, subprocess.Popen(
+        command, env={
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(SERVICE), "DBUS_SYSTEM_BUS_ADDRESS": bus,
+            "STATE_DIRECTORY": state, "KLDLOAD_KVM_LIBVIRT": "test:///default", **environment,
+        },
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
         try:
             yield process

@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "zfs": GROUND,
     "virt": GROUND,
     "engine": GROUND,
+    "job_log": GROUND | {"engine"},
     "host": GROUND,
     "images": GROUND | {"zfs"},
     "steps": LIBRARIES | {"images"},

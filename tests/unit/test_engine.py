@@ -256,7 +256,7 @@ class TestFailure:
                 if indexes == (1,):
                     raise OSError("no space left on device")
 
-            async def closed(self, job: str, state: str, error: str) -> None:
+            async def closed(self, job: str, state: str, error: KvmError | None, result: dict[str, object]) -> None:
                 raise OSError("no space left on device")
 
         host = ToyHost()

@@ -129,7 +129,7 @@ class TestAdding:
 
         async def inspect(path: Path, format_: Format) -> None:
             assert path.parent == shelf
-            assert path.stat().st_mode & 0o004  # noqa: ASYNC240 -- a test
+            assert path.stat().st_mode & 0o004
             assert contents(shelf) == [path.name]
             assert store.list_images(shelf) == ()
             looked.append((path, format_))

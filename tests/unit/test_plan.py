@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -45,7 +45,7 @@ def test_a_step_survives_being_written_down(data: st.DataObject) -> None:
     text = json.dumps(written(step))
     found = revive(json.loads(text))
     assert type(found) is cls
-    assert found == step
+    assert found == replace(step, **dict.fromkeys(cls.secrets, ""))
 
 
 def test_a_step_is_frozen_plain_data(kind: type[Step]) -> None:

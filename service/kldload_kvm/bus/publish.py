@@ -182,7 +182,7 @@ def job_values(job: Job) -> dict[str, Any]:
     """A job's properties."""
     plan = job.plan
     steps = [
-        dictionary({"description": step.describe(), "kind": step.kind, "state": state, "part": plan.part(index)})
+        dictionary({"description": step.describe(), "kind": step.label, "state": state, "part": plan.part(index)})
         for index, (step, state) in enumerate(zip(plan.steps, job.step_states, strict=True))
     ]
     return {
@@ -201,6 +201,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "StartTime": int(job.started * 1e6),
         "EndTime": int(job.ended * 1e6),
         "StartedByUid": job.uid,
+        "StartedByLoginUid": job.login,
         "Cancelable": job.cancelable,
         "Result": result_values(job),
         "ErrorName": job.error.dbus_name if job.error else "",

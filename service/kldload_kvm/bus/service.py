@@ -69,7 +69,7 @@ class Service:
 
     async def _operate(self, call: Call) -> Answer:
         check_bounds(call)
-        uid = await self.callers.uid(call.sender)
+        uid, login = await self.callers.uid(call.sender), await self.callers.login(call.sender)
         key, fingerprint = self._repeated(call, uid)
         if key and (known := self._known(key, fingerprint)):
             return await self._answer(known, call)
@@ -82,7 +82,10 @@ class Service:
             job = self._known(key, fingerprint) if key else None
             if job is None:
                 plan = request.plan(self.view(uid))
-                job = self.engine.propose(plan, uid) if plan_only else self.engine.start(plan, uid, request.release)
+                if plan_only:
+                    job = self.engine.propose(plan, uid, login)
+                else:
+                    job = self.engine.start(plan, uid, request.release, login)
                 started = not plan_only
                 self._remember(job, Origin(request, call.method), key, fingerprint)
         finally:

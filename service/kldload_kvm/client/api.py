@@ -129,6 +129,12 @@ class Job(Object):
         return value
 
     @property
+    def started_by_login_uid(self) -> int:
+        """The user id with which they had logged in, before any sudo or su; 4294967295 if that is not known."""
+        value: int = self.properties()["StartedByLoginUid"]
+        return value
+
+    @property
     def cancelable(self) -> bool:
         """Whether Cancel would undo it now."""
         value: bool = self.properties()["Cancelable"]

@@ -14,10 +14,12 @@ from typing import Any, Protocol
 
 from ..model.errors import Cancelled, Failed, KvmError, LimitsExceeded, NotFound, Stale, TimedOut, WrongState
 from ..waiting import uninterrupted
-from .job import Job, State
+from .job import NO_LOGIN, Job, State
 from .journal import Journal
 from .locks import LockTable
 from .plan import Guard, Plan, Run
+from .records import Record
+from .recovery import Recovery
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,12 @@ class Host(Protocol):
     async def moved(self, guards: tuple[Guard, ...]) -> list[str]: ...
 
     async def settle(self, touched: tuple[str, ...]) -> None: ...
+
+    async def hindrance(self, touched: tuple[str, ...]) -> str:
+        """Why the host cannot be asked yet what was done to these, in words; empty if it can."""
+
+    async def knows_more(self, touched: tuple[str, ...], mark: tuple[str, int]) -> str:
+        """Why a journal of that mark must not be believed about these, in words; empty if it may."""
 
 
 class Engine:
@@ -41,7 +49,9 @@ class Engine:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.on_change: Callable[[Job], None] = lambda job: None
         self.on_forget: Callable[[Job], None] = lambda job: None
+        self.on_end: Callable[[Job], None] = lambda job: None
         self.stopping = False
+        self._recovery = Recovery(self)
 
     def job(self, id_: str) -> Job:
         """Raises NotFound."""
@@ -49,17 +59,26 @@ class Engine:
             raise NotFound(f"there is no job {id_}", "it never was, or is forgotten", "kvm-job lists the jobs")
         return self.jobs[id_]
 
-    def propose(self, plan: Plan, uid: int) -> Job:
-        """A job that is only planned."""
-        return self._new_job(plan, uid)
+    async def load(self) -> None:
+        """The jobs of earlier daemons: those that ended, to be told of, and those left open, which get their locks."""
+        await self._recovery.load()
 
-    def start(self, plan: Plan, uid: int, release: Callable[[], None] = lambda: None) -> Job:
+    def recover(self) -> None:
+        """Finish or undo each job that an earlier daemon left open, in the background."""
+        for job in self._recovery.open_jobs:
+            self._begin(job, self._recovery.run(job))
+
+    def propose(self, plan: Plan, uid: int, login: int = NO_LOGIN) -> Job:
+        """A job that is only planned."""
+        return self._new_job(plan, uid, login)
+
+    def start(self, plan: Plan, uid: int, release: Callable[[], None] = lambda: None, login: int = NO_LOGIN) -> Job:
         """Start a plan that was made just now, from the inventory as it is. Raises Busy or LimitsExceeded.
 
         release: called once the job has ended, however it ended: lets go of what the plan holds, such as a file.
         """
         self._check_limits(uid)
-        job = self._new_job(plan, uid, lock=True)
+        job = self._new_job(plan, uid, login, lock=True)
         job.release = release
         self._spawn(job)
         return job
@@ -134,17 +153,21 @@ class Engine:
                 "nothing new is started", f"you have {running} jobs running", "wait for one of them to end"
             )
 
-    def _new_job(self, plan: Plan, uid: int, lock: bool = False) -> Job:
+    def _new_job(self, plan: Plan, uid: int, login: int, lock: bool = False) -> Job:
         id_ = self.journal.new_id()
         if lock:
             self.locks.acquire(plan.locks, id_, plan.description)
-        job = self.jobs[id_] = Job(id=id_, plan=plan, uid=uid, changed=self.on_change)
-        self._forget_oldest([each for each in self.jobs.values() if each.over], self.kept)
+        job = self.jobs[id_] = Job(id=id_, plan=plan, uid=uid, login=login, changed=self.on_change)
+        self.forget_old_ones()
         # Plans need no rights, so each user has a few of their own: nobody's push out another's, or the history.
         plans = [each for each in self.jobs.values() if each.state is State.PLANNED and each.uid == uid]
         self._forget_oldest(plans, self.per_user if uid else self.kept)
         job.changed(job)
         return job
+
+    def forget_old_ones(self) -> None:
+        """Keep no more of the history than was asked for."""
+        self._forget_oldest([each for each in self.jobs.values() if each.over], self.kept)
 
     def _forget_oldest(self, jobs: list[Job], most: int) -> None:
         for each in jobs[: max(len(jobs) - most, 0)]:
@@ -152,7 +175,9 @@ class Engine:
 
     def _forget(self, job: Job) -> None:
         self.jobs.pop(job.id, None)
-        if not job.over:
+        if job.over:
+            self.journal.forgot(job.id)
+        else:
             job.error = Cancelled(f"the plan {job.id} was given up", "nothing was done", "make a new plan")
             job.finished.set()
         self.on_forget(job)
@@ -160,14 +185,17 @@ class Engine:
     def _spawn(self, job: Job) -> None:
         if job.state is not State.RUNNING:
             job.set_state(State.RUNNING)
-        self._tasks[job.id] = asyncio.get_running_loop().create_task(self._run(job), name=f"job {job.id}")
+        self._begin(job, self._run(job))
+
+    def _begin(self, job: Job, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks[job.id] = asyncio.get_running_loop().create_task(work, name=f"job {job.id}")
 
     async def _run(self, job: Job) -> None:
         job.begun = True
         final, error = State.FAILED, None
         try:
-            await self.journal.opened(job.id, job.plan, job.uid)
-            await self._forward(job)
+            await self.journal.opened(Record(job.id, job.plan, job.uid, job.login, job.started))
+            await self.forward(job)
             final = State.SUCCEEDED
             job.result = {**job.plan.result, **job.result}
         except (Exception, asyncio.CancelledError) as fault:
@@ -175,7 +203,7 @@ class Engine:
             final = State.CANCELLED if isinstance(error, Cancelled) else State.FAILED
             if await uninterrupted(self._uncommitted(job)):
                 job.set_state(State.UNDOING)
-                left = await uninterrupted(self._backward(job))
+                left = await uninterrupted(self.backward(job))
                 if left:
                     hint = "; ".join(filter(None, (error.hint, f"not undone: {', '.join(left)}")))
                     error = type(error)(error.what, error.why, hint)
@@ -184,7 +212,7 @@ class Engine:
                 hint = "; ".join(filter(None, (error.hint, _kept(job), after)))
                 error = type(error)(error.what, error.why, hint)
         job.error = error
-        await uninterrupted(self._end(job, final))
+        await uninterrupted(self.end(job, final))
 
     async def _uncommitted(self, job: Job) -> bool:
         """Whether a job that failed is still before its commit point. When the host cannot tell, it is not."""
@@ -195,7 +223,7 @@ class Engine:
         if not job.plan.commit or later[0] == "done":
             return False
         try:
-            return not await job.plan.commit.done(self.host, Run(job.id, first, job.result, job.report))
+            return not await job.plan.commit.done(self.host, self.run_of(job, first))
         except Exception:
             log.exception("job %s: cannot tell whether %s was done", job.id, job.plan.commit.kind)
             return False
@@ -206,13 +234,13 @@ class Engine:
         if not job.plan.commit or job.step_states[job.plan.point_of_no_return] == "done":
             return ""
         try:
-            await self._forward(job)
+            await self.forward(job)
         except Exception as fault:
             log.exception("job %s: what follows its commit point failed, too", job.id)
             return f"and then: {self._error(job, fault).what}"
         return ""
 
-    async def _end(self, job: Job, final: State) -> None:
+    async def end(self, job: Job, final: State) -> None:
         """Publish what changed before the job is called done, and give back its locks between the two."""
         try:
             touched = tuple(dict.fromkeys(name for step in job.plan.steps for name in step.touches()))
@@ -220,7 +248,7 @@ class Engine:
         except Exception:
             log.exception("job %s: what it touched could not be read again", job.id)
         try:
-            await self.journal.closed(job.id, final.value, str(job.error or ""))
+            await self.journal.closed(job.id, final.value, job.error, job.result)
         except Exception:
             log.exception("job %s: its end could not be written to the journal", job.id)
         try:
@@ -231,11 +259,13 @@ class Engine:
         self._tasks.pop(job.id, None)
         job.set_state(final)
         job.finished.set()
+        self.on_end(job)
 
-    async def _forward(self, job: Job) -> None:
+    async def forward(self, job: Job) -> None:
         """Do what has not been begun yet."""
-        for indexes in batches(job.plan):
-            if job.step_states[indexes[0]] != "waiting":
+        for batch in batches(job.plan):
+            indexes = tuple(index for index in batch if job.step_states[index] == "waiting")
+            if not indexes:
                 continue
             if job.cancel_asked and job.cancelable:
                 raise asyncio.CancelledError
@@ -251,7 +281,7 @@ class Engine:
         step = job.plan.steps[index]
         try:
             async with self._slots if step.parallel else asyncio.Semaphore():
-                return await step.do(self.host, Run(job.id, index, job.result, job.report))
+                return await step.do(self.host, self.run_of(job, index))
         except BaseException:
             job.step_states[index] = "failed"
             raise
@@ -268,7 +298,7 @@ class Engine:
             raise
         return [task.result() for task in tasks]
 
-    async def _backward(self, job: Job) -> list[str]:
+    async def backward(self, job: Job) -> list[str]:
         """Undo in reverse everything that was begun; what could not be undone is returned by name."""
         left = []
         for index in reversed(range(job.plan.point_of_no_return)):
@@ -276,13 +306,22 @@ class Engine:
                 continue
             step = job.plan.steps[index]
             try:
-                await step.undo(self.host, Run(job.id, index, job.result, job.report))
-                await self.journal.undid(job.id, index)
+                await step.undo(self.host, self.run_of(job, index))
                 job.set_steps((index,), "undone")
             except Exception as fault:
                 log.exception("job %s: step %d (%s) could not be undone", job.id, index, step.kind)
                 left.append(f"{step.describe()} ({getattr(fault, 'why', '') or fault})")
+            else:
+                await self.journal.undid(job.id, index)
         return left
+
+    def run_of(self, job: Job, index: int) -> Run:
+        """What a step may know of its job."""
+
+        async def write(results: dict[str, Any]) -> None:
+            await self.journal.note(job.id, results)
+
+        return Run(job.id, index, job.result, job.report, write)
 
     def _error(self, job: Job, fault: BaseException) -> KvmError:
         if isinstance(fault, KvmError):

@@ -24,16 +24,23 @@ class State(Enum):
     CANCELLED = "cancelled"
 
 
+NO_LOGIN = 0xFFFFFFFF
+"""The login uid of a process that belongs to no login, such as a service (audit_getloginuid(3))."""
+
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
 
 @dataclass
 class Job:
-    """step_states run beside plan.steps: waiting, running, done, undone or failed. Times are in seconds since 1970."""
+    """step_states run beside plan.steps: waiting, running, done, undone or failed. Times are in seconds since 1970.
+
+    uid, login: the user and the login uid of whoever started it; recovered: an earlier daemon left it open.
+    """
 
     id: str
     plan: Plan
     uid: int
+    login: int = NO_LOGIN
     state: State = State.PLANNED
     step_states: list[str] = field(default_factory=list)
     started: float = 0.0
@@ -44,6 +51,7 @@ class Job:
     result: dict[str, Any] = field(default_factory=dict)
     error: KvmError | None = None
     begun: bool = False
+    recovered: bool = False
     cancel_asked: bool = False
     changed: Callable[[Job], None] = lambda job: None
     release: Callable[[], None] = lambda: None
@@ -51,7 +59,7 @@ class Job:
     _since: float = 0.0
 
     def __post_init__(self) -> None:
-        self.step_states = ["waiting"] * len(self.plan.steps)
+        self.step_states = self.step_states or ["waiting"] * len(self.plan.steps)
 
     @property
     def over(self) -> bool:
@@ -63,7 +71,7 @@ class Job:
         begun."""
         after = self.step_states[self.plan.point_of_no_return :]
         left = any(each != "done" for each in self.step_states)
-        return self.state is State.RUNNING and left and all(each == "waiting" for each in after)
+        return self.state is State.RUNNING and not self.recovered and left and all(each == "waiting" for each in after)
 
     @property
     def progress(self) -> float:

@@ -1,7 +1,8 @@
-"""The journal: each step is written before it is done.
+"""The journal: what the engine is about to do, written down before it is done.
 
-This one keeps what it is told in memory, so a job ends with the daemon. The durable one takes its place behind the same
-five calls.
+After the daemon was killed, the next one learns from it which jobs were open and how far each may have come; whether
+the last step was really done, the step tells from the host alone. This file says what a journal is; the durable one is
+in sqlite_journal.py.
 """
 
 from __future__ import annotations
@@ -10,35 +11,59 @@ import secrets
 import time
 from typing import Any, Protocol
 
-from .plan import Plan
+from ..model.errors import KvmError
+from .records import Record
 
 
 class Journal(Protocol):
-    """What the engine tells it, in this order: opened, then for each step intend and did (or undid), then closed."""
+    """Of each job it is told in this order: opened, then for each step intend, note and did (or undid), then closed.
+
+    What `intend` and `note` were told is durable when they return. What the others were told becomes so with
+    the next of these, or a job's end. Each raises KvmError if it cannot be written.
+    """
 
     def new_id(self) -> str: ...
 
-    async def opened(self, job: str, plan: Plan, uid: int) -> None: ...
+    def mark(self) -> tuple[str, int]:
+        """The journal's id, and how many jobs it has seen begin and end: a pool that knows of more knows better."""
+
+    async def load(self) -> list[Record]:
+        """The jobs that are not forgotten, oldest first."""
+
+    async def opened(self, record: Record) -> None: ...
 
     async def intend(self, job: str, indexes: tuple[int, ...]) -> None: ...
+
+    async def note(self, job: str, results: dict[str, Any]) -> None: ...
 
     async def did(self, job: str, indexes: tuple[int, ...], results: dict[str, Any]) -> None: ...
 
     async def undid(self, job: str, index: int) -> None: ...
 
-    async def closed(self, job: str, state: str, error: str) -> None: ...
+    async def closed(self, job: str, state: str, error: KvmError | None, result: dict[str, Any]) -> None: ...
+
+    def forgot(self, job: str) -> None: ...
 
 
 class MemoryJournal:
-    """A journal that forgets. Ids begin with the time, so that those of two runs of the daemon never meet."""
+    """A journal that forgets."""
 
     def new_id(self) -> str:
-        return f"{int(time.time()):x}{secrets.token_hex(3)}"
+        return new_id()
 
-    async def opened(self, job: str, plan: Plan, uid: int) -> None:
+    def mark(self) -> tuple[str, int]:
+        return "", 0
+
+    async def load(self) -> list[Record]:
+        return []
+
+    async def opened(self, record: Record) -> None:
         return None
 
     async def intend(self, job: str, indexes: tuple[int, ...]) -> None:
+        return None
+
+    async def note(self, job: str, results: dict[str, Any]) -> None:
         return None
 
     async def did(self, job: str, indexes: tuple[int, ...], results: dict[str, Any]) -> None:
@@ -47,5 +72,13 @@ class MemoryJournal:
     async def undid(self, job: str, index: int) -> None:
         return None
 
-    async def closed(self, job: str, state: str, error: str) -> None:
+    async def closed(self, job: str, state: str, error: KvmError | None, result: dict[str, Any]) -> None:
         return None
+
+    def forgot(self, job: str) -> None:
+        return None
+
+
+def new_id() -> str:
+    """An id that no other journal has ever given: tags on volumes are made of it. It begins with the time."""
+    return f"{int(time.time()):x}{secrets.token_hex(3)}"

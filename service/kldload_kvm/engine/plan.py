@@ -7,11 +7,15 @@ fields are plain JSON values, so the journal can write it down and `revive` it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 Report = Callable[[int, int], None]
+
+
+async def _unwritten(results: dict[str, Any]) -> None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -28,17 +32,23 @@ class Run:
     """What a step may know of the job that it runs in.
 
     tag: written on whatever the step creates, so that undo can tell its own; results: what the steps before returned;
-    report(done, total): progress in bytes.
+    report(done, total): progress in bytes; write: makes results durable.
     """
 
     job: str
     index: int
     results: dict[str, Any]
     report: Report
+    write: Callable[[dict[str, Any]], Awaitable[None]] = _unwritten
 
     @property
     def tag(self) -> str:
         return f"{self.job}/{self.index}"
+
+    async def note(self, **results: Any) -> None:
+        """Remember what undo must know, before it is done: it is durable when this returns."""
+        self.results.update(results)
+        await self.write(results)
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,13 @@ class Step(ABC):
     kind: ClassVar[str]
     parallel: ClassVar[bool] = False
     reversible: ClassVar[bool] = True
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are not written down. Only a step before the commit point can have some: undo does without them."""
+
+    @property
+    def label(self) -> str:
+        """What kind of step this is, for whoever looks at the job."""
+        return self.kind
 
     @abstractmethod
     def describe(self) -> str:
@@ -89,8 +106,8 @@ def step_kind(cls: type[Step]) -> type[Step]:
 
 
 def written(step: Step) -> dict[str, Any]:
-    """A step as plain data."""
-    return {"kind": step.kind, **asdict(step)}
+    """A step as plain data, but for its secrets."""
+    return {"kind": step.kind, **asdict(step), **dict.fromkeys(step.secrets, "")}
 
 
 def revive(data: dict[str, Any]) -> Step:
@@ -104,7 +121,8 @@ def revive(data: dict[str, Any]) -> Step:
 @dataclass(frozen=True)
 class Plan:
     """What an operation would do. objects: ids of the VMs or names of the storages concerned; locks: what no other
-    job may hold meanwhile; result: what the job gives besides what its steps return."""
+    job may hold meanwhile; result: what the job gives besides what its steps return; frees: whether it makes room, and
+    so must be possible on a disk that is full."""
 
     operation: str
     description: str
@@ -116,11 +134,15 @@ class Plan:
     objects: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
+    frees: bool = False
 
     def __post_init__(self) -> None:
         fixed = [step.kind for step in self.prepare if not step.reversible]
         if fixed:
             raise ValueError(f"{self.operation}: not reversible before the commit point: {', '.join(fixed)}")
+        secret = [step.kind for step in self.steps[self.point_of_no_return :] if step.secrets]
+        if secret:
+            raise ValueError(f"{self.operation}: could not be finished without its secrets: {', '.join(secret)}")
 
     @property
     def steps(self) -> tuple[Step, ...]:

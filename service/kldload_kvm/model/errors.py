@@ -88,6 +88,10 @@ class Cancelled(KvmError):
     """The job was cancelled and undone."""
 
 
+class Interrupted(KvmError):
+    """The service itself was stopped in the middle of the job. What had been done was undone."""
+
+
 class TimedOut(KvmError):
     """Something did not happen in its time."""
 

@@ -51,4 +51,5 @@ class Delete(VmRequest):
             guards=vm_guards(vm),
             objects=(vm.id,),
             result={"trash": entry},
+            frees=True,
         )

@@ -46,4 +46,5 @@ class DeleteVmSnapshot(VmRequest):
             locks=vm_locks(vm),
             guards=set_guards(found.parts),
             objects=(vm.id,),
+            frees=True,
         )

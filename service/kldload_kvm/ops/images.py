@@ -100,4 +100,5 @@ class RemoveImage(ImageRequest):
             description=f"remove the image {self.name} from {self.storage}",
             commit=Remove(isos.mountpoint, self.name),
             locks=frozenset({f"image:{self.storage}/{self.name}"}),
+            frees=True,
         )

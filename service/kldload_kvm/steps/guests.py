@@ -31,16 +31,17 @@ class Quiesce(DomainStep):
         state = await host.virt.state(self.uuid)
         if state != "running":
             return {"consistency": {"shutoff": "off", "paused": "paused"}.get(state, "crash"), "_held": ""}
-        # Noted before it is done: whoever cancels this must find out what to let go of.
-        since = run.results["_since"] = time.monotonic()
+        # Noted before it is done: whoever cancels this, or finds it after a crash, must know what to let go of.
+        since = time.monotonic()
         if agent_connected(await host.virt.live_xml(self.uuid)):
-            run.results["_held"] = "freezing"
+            await run.note(_held="freezing", _since=since)
             try:
                 await host.agent.freeze(self.uuid)
                 return {"consistency": "app", "_held": "frozen", "_since": since}
             except KvmError:
                 pass  # no guest to rely on: pause it
-        since, run.results["_held"] = time.monotonic(), "paused"
+        since = time.monotonic()
+        await run.note(_held="paused", _since=since)
         try:
             await host.virt.pause(self.uuid)
         except KvmError:  # it may have been paused nevertheless, and must be resumed then
@@ -98,15 +99,27 @@ class RenewIdentity(DomainStep):
 
 async def release(host: Host, uuid: str, run: Run) -> dict[str, Any]:
     """Thaw or resume what Quiesce held. Once that was done it is nothing; until then it can be tried again."""
-    held = run.results.get("_held", "unknown")
+    held = run.results.get("_held", "")
     if held == "frozen":
         await host.agent.thaw(uuid)
-    elif held in ("freezing", "unknown"):
-        await host.agent.thaw_quietly(uuid)  # it was cut short, and the guest may not be frozen at all
+    elif held == "freezing":
+        await thawed(host, uuid)
     elif held == "paused":
         await resumed(host, uuid)
     run.results["_held"] = ""
     return {"held": round(time.monotonic() - run.results["_since"], 3)} if held in ("frozen", "paused") else {}
+
+
+async def thawed(host: Host, uuid: str) -> None:
+    """Thaw a guest whose freezing was cut short: it may be frozen or not. Raises GuestFailed."""
+    try:
+        connected = agent_connected(await host.virt.live_xml(uuid))
+    except KvmError:
+        connected = False
+    if connected:
+        await host.agent.thaw(uuid)
+    else:
+        await host.agent.thaw_quietly(uuid)
 
 
 async def resumed(host: Host, uuid: str) -> None:

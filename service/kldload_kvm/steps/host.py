@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..config import Config
 from ..engine.plan import Guard
 from ..images.conversion import Units
+from ..model import properties
 from ..model.errors import KvmError, LibvirtUnavailable
 from ..model.inventory import Inventory
 from ..virt.agent import Agent
@@ -52,6 +53,31 @@ class Host:
                 if state != guard.value:
                     found.append(f"the VM is {state}, and was {guard.value}")
         return found
+
+    async def hindrance(self, touched: tuple[str, ...]) -> str:
+        """Why it cannot be told yet what was done to these: libvirt is away, or a storage is not there."""
+        try:
+            present, _ = await listing.named(self.zfs, self._parents_of(touched))
+            await self.virt.networks()
+        except KvmError as error:
+            return f"{error.what}: {error.why}"
+        missing = set(self._parents_of(touched)) - {each.name for each in present}
+        return f"there is no dataset {', '.join(sorted(missing))}: is its pool imported?" if missing else ""
+
+    async def knows_more(self, touched: tuple[str, ...], mark: tuple[str, int]) -> str:
+        """Whether a storage was marked by another journal, or a later state of this one: then ours is an old copy."""
+        id_, number = mark
+        for parent in self._parents_of(touched):
+            other, seen = parse_mark(await self.zfs.get(parent, properties.JOURNAL))
+            if other and (other != id_ or seen > number):
+                newer = f"it has seen {seen} jobs begin and end, and the journal {number}"
+                why = newer if other == id_ else "it was last changed with another journal"
+                return f"{parent} knows more than the journal: {why}. Was the host restored from an older state?"
+        return ""
+
+    def _parents_of(self, touched: tuple[str, ...]) -> list[str]:
+        parents = self.inventory.parents.values()
+        return [p for p in parents if any(name == p or name.startswith(f"{p}/") for name in touched)]
 
     async def settle(self, touched: tuple[str, ...]) -> None:
         """Read again what a job has touched, with at most two zfs commands, and let the bus know."""
@@ -122,3 +148,9 @@ async def _tried(work: Awaitable[None]) -> None:
         await work
     except KvmError as error:
         log.warning("%s: %s", error.what, error.why)
+
+
+def parse_mark(text: str) -> tuple[str, int]:
+    """The journal's id and number that a storage is marked with; ("", 0) for none."""
+    id_, _, number = text.partition(":")
+    return (id_, int(number)) if number.isascii() and number.isdecimal() else ("", 0)

@@ -28,6 +28,7 @@ class WriteSeed(SeedStep):
     """A new VM's seed."""
 
     kind = "seed.write"
+    secrets = frozenset({"user"})  # holds a password's hash
     dataset: str
     meta: str
     user: str

@@ -95,8 +95,12 @@ class Zfs:
         await self.run(f"{dataset}@{','.join(names)} was not destroyed", "destroy", f"{dataset}@{','.join(names)}")
 
     async def set(self, name: str, properties: Mapping[str, str]) -> None:
+        await self.set_all([name], properties)
+
+    async def set_all(self, names: Sequence[str], properties: Mapping[str, str]) -> None:
+        """The same properties on several datasets."""
         pairs = [f"{key}={value}" for key, value in properties.items()]
-        await self.run(f"the properties of {name} were not set", "set", *pairs, name)
+        await self.run(f"the properties of {', '.join(names)} were not set", "set", *pairs, *names)
 
     async def inherit(self, name: str, key: str) -> None:
         await self.run(f"{key} of {name} was not cleared", "inherit", key, name)

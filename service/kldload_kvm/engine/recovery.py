@@ -1,0 +1,121 @@
+"""Recovery: jobs that an earlier daemon left open are finished if they were past their commit point, else undone.
+
+What the journal says of a step may be one moment old, so the last ones are told from the host alone. A job keeps its
+locks until then, however long libvirt or a pool stays away: what cannot be seen is not gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from ..model.errors import Interrupted, KvmError, Stale
+from .job import FINAL, Job, State
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .records import Record
+
+log = logging.getLogger(__name__)
+
+PAUSE = 1.0
+
+
+class Recovery:
+    """The part of the engine that is at work after a start. open_jobs: those that it is, or will be, at work on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.open_jobs: list[Job] = []
+        self._mark = engine.journal.mark()
+
+    async def load(self) -> None:
+        """Each job of the journal, as it was left; those that are open get their locks back."""
+        engine = self.engine
+        self._mark = engine.journal.mark()
+        for record in await engine.journal.load():
+            job = engine.jobs[record.id] = self._job(record)
+            if job.over:
+                job.finished.set()
+            else:
+                engine.locks.acquire(job.plan.locks, job.id, job.plan.description)
+                self.open_jobs.append(job)
+        engine.forget_old_ones()
+        for job in list(engine.jobs.values()):
+            engine.on_change(job)
+
+    def _job(self, record: Record) -> Job:
+        state = State(record.state)
+        return Job(
+            record.id, record.plan, record.uid, record.login, state, list(record.step_states), record.started,
+            record.ended, result=dict(record.result), error=record.error, begun=True, recovered=state not in FINAL,
+            changed=self.engine.on_change,
+        )  # fmt: skip
+
+    async def run(self, job: Job) -> None:
+        """Bring one open job to its end."""
+        log.warning("job %s (%s) was left open; it is taken up again", job.id, job.plan.description)
+        touched = tuple(dict.fromkeys(name for step in job.plan.steps for name in step.touches()))
+        await self._until_seen(job, touched)
+        what = job.plan.description
+        if why := await self.engine.host.knows_more(touched, self._mark):
+            final, job.error = State.FAILED, Stale(f"{what}: left as it is", why, "look at it: nothing was undone")
+        else:
+            final, job.error = await self._finish_or_undo(job)
+        await self.engine.end(job, final)
+        self.open_jobs.remove(job)
+
+    async def _until_seen(self, job: Job, touched: tuple[str, ...]) -> None:
+        told = ""
+        while why := await self.engine.host.hindrance(touched):
+            if why != told:
+                log.warning("job %s waits: %s", job.id, why)
+                told = why
+            await asyncio.sleep(PAUSE)
+
+    async def _finish_or_undo(self, job: Job) -> tuple[State, KvmError | None]:
+        engine, what = self.engine, job.plan.description
+        try:
+            passed = await self._passed(job)
+        except Exception as fault:
+            log.exception("job %s: the host cannot tell how far it came", job.id)
+            why = f"kldload-kvmd was stopped in the middle of it, and how far it came cannot be told: {fault}"
+            return State.FAILED, Interrupted(f"{what}: left as it is", why, "look at it: nothing was undone")
+        if not passed:
+            job.set_state(State.UNDOING)
+            left = await engine.backward(job)
+            hint = f"not undone: {', '.join(left)}" if left else "try again"
+            why = "kldload-kvmd was stopped in the middle of it; what it had done was undone"
+            return State.FAILED, Interrupted(f"{what}: not done", why, hint)
+        try:
+            await engine.forward(job)
+        except Exception as fault:
+            log.exception("job %s: what follows its commit point failed", job.id)
+            error = fault if isinstance(fault, KvmError) else Interrupted(f"{what}: not finished", str(fault), "")
+            return State.FAILED, error
+        job.result = {**job.plan.result, **job.result}
+        return State.SUCCEEDED, None
+
+    async def _passed(self, job: Job) -> bool:
+        """Whether a job is past its commit point; then its steps say what is left to do. Raises KvmError."""
+        point = job.plan.point_of_no_return
+        if any(state in ("undone", "failed") for state in job.step_states[:point]):
+            return False
+        # Without a commit point of its own, a job is past it once all of its preparation is done.
+        decisive = (point,) if job.plan.commit else range(point)
+        for index in decisive:
+            if not await self._done(job, index):
+                return False
+        for index in range(len(job.step_states)):
+            if job.step_states[index] == "running":
+                job.step_states[index] = "done" if index < point or await self._done(job, index) else "waiting"
+        return True
+
+    async def _done(self, job: Job, index: int) -> bool:
+        match job.step_states[index]:
+            case "done":
+                return True
+            case "waiting":
+                return False
+        return await job.plan.steps[index].done(self.engine.host, self.engine.run_of(job, index))
