@@ -144,11 +144,15 @@ def remove_everything() -> None:
         run("zfs", "destroy", "-R", left[0], check=False)
 
 
+def managed() -> dict[str, dict]:
+    """The service's objects by path, each with its interfaces and their properties."""
+    asked = ("org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
+    return data(run("busctl", "--json=short", "call", SERVICE, ROOT, *asked))[0]
+
+
 def nothing_on_the_bus() -> bool:
     """Whether the service has seen that there are no VMs any more. (Jobs go on naming those they were about.)"""
-    asked = ("org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
-    (objects,) = data(run("busctl", "--json=short", "call", SERVICE, ROOT, *asked))
-    return not any(path.startswith(f"{ROOT}/vm/") for path in objects)
+    return not any(path.startswith(f"{ROOT}/vm/") for path in managed())
 
 
 def below(parent: str) -> list[str]:

@@ -1,0 +1,198 @@
+"""The kill matrix: for every operation and every one of its steps, the daemon is ended by SIGKILL before the step,
+while it is under way, and after it was done but not yet recorded. Then it starts again, and the host is as it was
+before, or as it is after; a bystander has not noticed anything.
+
+The cells come from the operations' own plans. A seeded one for each operation runs in `make test`; with KILL_MATRIX=all
+every one of them, for `make soak`, and a table of what came of each is written to /var/tmp/kill-matrix.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scenarios import SCENES, Scene
+
+from host import (
+    ROOT,
+    SERVICE,
+    data,
+    datasets,
+    domains,
+    get,
+    managed,
+    nothing_on_the_bus,
+    remove_everything,
+    run,
+    wait_until,
+    zfs,
+)
+
+HERE = Path(__file__).parent
+UNIT = "kldload-kvmd.service"
+ARMED = Path("/run/kldload-kvm/test-kill.json")
+DROP_IN = Path(f"/run/systemd/system/{UNIT}.d/kill-matrix.conf")
+TABLE = Path("/var/tmp/kill-matrix.md")
+MOMENTS = ("before", "during", "after")
+ALL = os.environ.get("KILL_MATRIX") == "all"
+SEED = os.environ.get("KILL_MATRIX_SEED", "1")
+DISK = Path("/dev/zvol/rpool/vms/web-1")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200 if ALL else 900)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def killable() -> Iterator[None]:
+    """The service with the part that ends itself, and a VM that nothing of this concerns."""
+    DROP_IN.parent.mkdir(parents=True, exist_ok=True)
+    DROP_IN.write_text(
+        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=0\n"
+        f"ExecStart=\nExecStart=/usr/bin/python3 {HERE / 'killing.py'}\n"
+    )
+    run("systemctl", "daemon-reload")
+    run("systemctl", "restart", UNIT)
+    TABLE.write_text("| operation | step | killed | the job | the host |\n|---|---|---|---|---|\n")
+    yield
+    DROP_IN.unlink()
+    ARMED.unlink(missing_ok=True)
+    run("systemctl", "daemon-reload")
+    run("systemctl", "restart", UNIT)
+    remove_everything()
+    wait_until(nothing_on_the_bus, 60, "the service sees that the VMs are gone")
+
+
+def cells(steps: list[dict[str, str]], operation: str) -> list[tuple[int, str]]:
+    found = [(number, moment) for number in range(len(steps)) for moment in MOMENTS]
+    return found if ALL else [random.Random(f"{SEED}{operation}").choice(found)]
+
+
+def normal(names: set[str]) -> set[str]:
+    return {re.sub(r"-\d{8}[T_]\d{6}Z?(-\d+)?", "-TIME", name) for name in names}
+
+
+def expected(before: set[str], scene: Scene) -> set[str]:
+    return (normal(before) | {f"rpool/vms{name}" for name in scene.adds}) - {f"rpool/vms{n}" for n in scene.removes}
+
+
+def definitions() -> dict[str, str]:
+    """Each domain's XML, without what libvirt fills in as it likes."""
+    return {name: run("virsh", "dumpxml", "--inactive", "--security-info", name).stdout for name in domains()}
+
+
+def properties() -> set[str]:
+    """What is set on the datasets, without our tags and the storages' mark."""
+    rows = zfs("get", "-Hp", "-r", "-t", "filesystem,volume", "-s", "local", "all", "rpool/vms")
+    return {row for row in rows if not re.search(r"\torg\.kldload\.kvm:(job|journal|identity)\t", row)}
+
+
+def contents() -> str:
+    """The byte that web-1's disk begins with."""
+    return DISK.open("rb").read(1).decode("ascii") if DISK.exists() else ""
+
+
+class Bystander:
+    """A running VM that is not to notice anything."""
+
+    def __init__(self) -> None:
+        run("kvm-create", "bystander", "--disk", "64M", "--ram", "256", "--cpus", "1")
+        run("kvm-snap", "bystander", "@kept")
+        run("kvm-vm", "start", "bystander")
+        self.before = self.now()
+
+    def now(self) -> object:
+        volumes = {name: guid for name, guid in datasets().items() if "/bystander" in name}
+        return volumes, run("virsh", "domid", "bystander").stdout, run("virsh", "domstate", "bystander").stdout
+
+
+@pytest.mark.parametrize("operation", SCENES)
+def test_killed_at_a_step_the_host_is_as_before_or_as_after(operation: str) -> None:
+    scene = SCENES[operation]
+    remove_everything()
+    wait_until(nothing_on_the_bus, 60, "the service sees that the VMs are gone")
+    bystander = Bystander()
+    fresh(scene)
+    job = scene.start(("plan-only", "b", "true"))
+    steps = [{key: value["data"] for key, value in step.items()} for step in get(job, "Job", "Steps")]  # type: ignore
+    for number, moment in cells(steps, operation):
+        try:
+            job_state = one_kill(operation, scene, number, moment)
+        except AssertionError:
+            told(operation, steps[number], moment, "", "**wrong**")
+            raise
+        assert bystander.now() == bystander.before, f"the bystander, after {moment} {steps[number]}"
+        told(operation, steps[number], moment, job_state, "as after" if job_state == "succeeded" else "as before")
+        if (number, moment) != cells(steps, operation)[-1]:
+            fresh(scene)
+
+
+def fresh(scene: Scene) -> None:
+    """The scene's host, whatever was there of one before."""
+    for name in domains():
+        if name != "bystander":
+            run("virsh", "destroy", name, check=False)
+            run("virsh", "undefine", "--keep-nvram", "--managed-save", "--snapshots-metadata", name, check=False)
+    origins_last = sorted(set(zfs("list", "-H", "-o", "name", "-d", "1", "rpool/vms")[1:]), reverse=True)
+    for name in origins_last:
+        if "/bystander" not in name and not name.endswith("/isos"):
+            run("zfs", "destroy", "-R", name, check=False)
+    wait_until(lambda: {vm["Name"]["data"] for vm in vms()} <= {"bystander"}, 60, "the service sees what is gone")
+    scene.prepare()
+
+
+def one_kill(operation: str, scene: Scene, number: int, moment: str) -> str:
+    """Kill once, wait until the service has come to its end with it, and look at the host; the job's state."""
+    before = datasets(), domains(), definitions(), properties(), contents()
+    pid = run("systemctl", "show", "-P", "MainPID", UNIT).stdout
+    delay = random.Random(f"{SEED}{operation}{number}").uniform(0.0, 0.25)
+    ARMED.write_text(json.dumps({"operation": operation, "step": number, "moment": moment, "delay": delay}))
+    job = ended(scene.start(), pid)
+    state, error = str(get(job, "Job", "State")), str(get(job, "Job", "ErrorMessage"))
+    assert not ARMED.exists(), "the step was never reached"
+    assert data(run("busctl", "--json=short", "get-property", SERVICE, ROOT, f"{SERVICE}.Manager", "Problems")) == []
+    assert run("systemctl", "list-units", "--plain", "--no-legend", "kldload-kvm-convert@*").stdout == ""
+    assert list(Path("/run/kldload-kvm/image").iterdir()) == []
+    assert all(each["Job"]["data"] == "/" for each in vms()), "a VM is still held by the job"
+    if state == "succeeded":
+        assert normal(set(datasets())) == expected(set(before[0]), scene), error
+        if scene.states is not None:
+            assert {n: s for n, s in domains().items() if n != "bystander"} == dict(scene.states)
+        if scene.contents:
+            assert DISK.name not in domains() or contents() == scene.contents
+    else:
+        assert state == "failed", error
+        after = datasets(), domains(), definitions(), properties(), contents()
+        trash = {"rpool/vms/.trash"}  # the container of all entries stays, for the next
+        assert {n: g for n, g in after[0].items() if n not in trash} == {
+            n: g for n, g in before[0].items() if n not in trash
+        }, error
+        assert after[1:3] == before[1:3], error
+        assert {r for r in after[3] if "/.trash\t" not in r} == {r for r in before[3] if "/.trash\t" not in r}
+        assert after[4] == before[4], error
+    return state
+
+
+def ended(job: str, pid: str) -> str:
+    """Wait until a daemon of another process tells that the job has ended."""
+
+    def over() -> bool:
+        done = run("busctl", "--json=short", "get-property", SERVICE, job, f"{SERVICE}.Job", "State", check=False)
+        if done.returncode or run("systemctl", "show", "-P", "MainPID", UNIT).stdout in (pid, "0\n"):
+            return False
+        return json.loads(done.stdout)["data"] in ("succeeded", "failed", "cancelled")
+
+    wait_until(over, 150, f"{job} is brought to its end by the next daemon")
+    return job
+
+
+def vms() -> list[dict[str, dict]]:
+    """The properties of the VMs on the bus."""
+    return [each[f"{SERVICE}.Vm"] for each in managed().values() if f"{SERVICE}.Vm" in each]
+
+
+def told(operation: str, step: dict[str, str], moment: str, job: str, host: str) -> None:
+    with TABLE.open("a") as file:
+        file.write(f"| {operation} | {step['description']} | {moment} | {job} | {host} |\n")

@@ -1,0 +1,28 @@
+"""Every operation has its place in the kill matrix, or a reason why it has none."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+from scenarios import LEFT_OUT, SCENES
+
+from kldload_kvm import contract_files
+from kldload_kvm.ops.registry import REQUESTS
+
+
+def test_each_operation_has_a_scene_or_a_reason() -> None:
+    assert SCENES.keys() | LEFT_OUT.keys() == REQUESTS.keys()
+    assert not SCENES.keys() & LEFT_OUT.keys()
+    assert all(LEFT_OUT.values())
+
+
+def test_each_scene_calls_the_method_of_its_operation() -> None:
+    methods = {
+        method.operation: (interface.short, name)
+        for interface in contract_files.interfaces().values()
+        for name, method in interface.methods.items()
+    }
+    for operation, scene in SCENES.items():
+        assert methods[operation] == (scene.interface, scene.method)
