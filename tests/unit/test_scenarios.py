@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
-from scenarios import LEFT_OUT, SCENES
-
 from kldload_kvm import contract_files
 from kldload_kvm.ops.registry import REQUESTS
+from scenarios import LEFT_OUT, SCENES
 
 
 def test_each_operation_has_a_scene_or_a_reason() -> None:
