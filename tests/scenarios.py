@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import image_files
 from host import ROOT, call, data, find, run
 
 DISK = "/dev/zvol/rpool/vms/web-1"
@@ -78,8 +79,7 @@ def paused() -> None:
 def with_image() -> None:
     if IMAGE in run("kvm-image", "list").stdout:
         return
-    disk = Path("/var/tmp") / IMAGE
-    disk.write_bytes(b"EFI PART" * (16 << 17))
+    disk = image_files.disk(Path("/var/tmp") / IMAGE)
     run("kvm-image", "add", str(disk))
     disk.unlink()
 

@@ -54,6 +54,7 @@ log = logging.getLogger("kldload_kvm")
 
 BUS_NAME = "org.kldload.Kvm1"
 GRACE = 60.0
+ENDING = 2.0
 
 
 class Daemon:
@@ -123,6 +124,7 @@ class Daemon:
         await self.engine.stop(GRACE)
         for task in self._tasks:
             task.cancel()
+        await asyncio.wait(self._tasks, timeout=ENDING)  # so that each ends what it has started, such as zpool events
         self.udev.stop()
         if cut_off.done():
             log.error("the connection to the bus was lost; systemd starts the service again")
