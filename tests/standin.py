@@ -388,6 +388,7 @@ class Standin:
             "DetachDisk": {"target": first, "trash": "7"},
             "AttachNic": {"mac": "52:54:00:00:00:07", "applied": applied},
             "DetachNic": {"mac": first},
+            "Rename": {"name": first},
         }
         return {key: each[0] if isinstance(each, list) else each for key, each in found.get(method.name, {}).items()}
 

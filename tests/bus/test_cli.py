@@ -474,3 +474,8 @@ def test_disks_and_cards_come_and_go(standin: Standin) -> None:
     assert said("kvm-vm detach-nic web-1 52:54:00:00:00:07") == (
         "web-1 has no network card 52:54:00:00:00:07 any more\n"
     )
+
+
+def test_a_vm_gets_another_name(standin: Standin) -> None:
+    assert said("kvm-vm rename web-1 shop") == "web-1 is shop now\n"
+    assert body(standin, "Rename") == ["shop"]

@@ -35,6 +35,7 @@ ARGUMENTS: dict[tuple[str, str], Any] = {
     ("SetAutostart", "autostart"): True, ("DeleteSnapshot", "snapshot"): "s1", ("Clone", "names"): ["copy"],
     ("Resize", "target"): "vda", ("Resize", "size"): 30 << 30, ("AttachDisk", "size"): 1 << 30,
     ("DetachDisk", "target"): "vdb", ("DetachNic", "mac"): "52:54:00:00:00:01",
+    ("Rename", "name"): "shop",
 }  # fmt: skip
 OPTIONS: dict[str, Any] = {
     "memory": 1 << 30, "vcpus": 1, "disk": 4 << 30, "storage": "rpool", "image": "debian.qcow2", "os": "debian13",
@@ -78,6 +79,7 @@ async def called(client: Client, path: str, interface: Interface, method: Method
 FAILS_LATER = {
     "CreateVm": "Failed",  # there is no image helper here
     "Start": "WrongState",  # the VM runs
+    "Rename": "WrongState",
     "Resume": "WrongState",
     "Add": "NotFound",  # the store has no directory
     "OpenConsole": "NotFound",

@@ -37,6 +37,7 @@ from kldload_kvm.ops.detach_disk import DetachDisk
 from kldload_kvm.ops.identity import RenewVmIdentity
 from kldload_kvm.ops.nics import AttachNic, DetachNic
 from kldload_kvm.ops.power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
+from kldload_kvm.ops.rename import Rename
 from kldload_kvm.ops.request import Request, View
 from kldload_kvm.ops.resize import Resize
 from kldload_kvm.ops.rollback import Rollback
@@ -250,6 +251,9 @@ CASES = [
     Case("attach-nic to a running VM", running, of("web", AttachNic, "network=default")),
     Case("detach-nic", plain, of_nic),
     Case("detach-nic from a running VM", running, of_nic),
+    Case("rename", with_disk, of("web", Rename, "shop")),
+    Case("rename of a VM with a seed", from_image, of("web", Rename, "shop")),
+    Case("rename of a clone with clones", cloned, of("copy", Rename, "shop")),
 ]
 
 

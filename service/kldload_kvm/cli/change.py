@@ -1,4 +1,4 @@
-"""What kvm-vm changes of a VM: the size and number of its disks, and its network cards."""
+"""What kvm-vm changes of a VM: the size and number of its disks, its network cards, and its name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ EXAMPLES = """\
   kvm-vm resize web-1 +10G --disk vdb
   kvm-vm attach-disk web-1 100G
   kvm-vm detach-disk web-1 vdb                 its volume goes to the trash
-  kvm-vm attach-nic web-1 --network bridge=br0"""
+  kvm-vm attach-nic web-1 --network bridge=br0
+  kvm-vm rename web-1 shop                     a VM that is off, with its volumes"""
 
 RESIZE = """\
 Grow a disk, at once if the VM runs: its guest sees the new size, and has to grow partitions and file systems itself.
@@ -30,6 +31,9 @@ DETACH_DISK = """\
 Take a disk from a VM; its volume goes to the trash. A running guest is asked to let go of it first, and must know
 hot-plug. The first disk cannot be taken."""
 ATTACH_NIC = "Add a network card, at once if the VM runs."
+RENAME = """\
+Give a VM that is off another name: its volumes, with their snapshots, and its libvirt domain. What is in its guest,
+such as its host name, stays."""
 DETACH_NIC = "Remove a network card. A running guest is asked to let go of it first, and must know hot-plug."
 
 GROW_INSIDE = "what is on it is to be grown in the guest (growpart, resize2fs …)"
@@ -56,7 +60,10 @@ def add_actions(actions: argparse._SubParsersAction[Any]) -> None:
     card = actions.add_parser("detach-nic", help="remove a network card", description=DETACH_NIC)
     add_vm(card, text="the VM")
     card.add_argument("mac", metavar="MAC", help="its MAC address")
-    for each in (resize, disk, gone, nic, card):
+    rename = actions.add_parser("rename", help="give a VM another name", description=RENAME)
+    add_vm(rename, text="the VM")
+    rename.add_argument("name", metavar="NAME", help="its new name")
+    for each in (resize, disk, gone, nic, card, rename):
         add_common(each, changes=True)
 
 
@@ -76,9 +83,10 @@ def act(command: Command, vm: Vm) -> int:
         case "attach-nic":
             start = partial(vm.attach_nic, network=args.network)
             return command.operate(start, lambda r: f"{name} has a network card {r['mac']} {r['applied']}")
-    return command.operate(
-        partial(vm.detach_nic, args.mac), lambda r: f"{name} has no network card {r['mac']} any more"
-    )
+        case "detach-nic":
+            told = f"{name} has no network card {args.mac} any more"
+            return command.operate(partial(vm.detach_nic, args.mac), lambda _: told)
+    return command.operate(partial(vm.rename, args.name), lambda r: f"{name} is {r['name']} now")
 
 
 def new_size(text: str) -> tuple[bool, int]:

@@ -1055,3 +1055,26 @@ class Vm(Object):
         )
         (path,) = self._call("DetachNic", "sa{sv}", mac, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
         return Job(self.connection, path)
+
+    def rename(
+        self,
+        name: str,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Give a VM that is off another name: its volumes, with their snapshots, and its domain. Its object path,
+        UUID and everything inside its guest stay. The job's result holds vm (o) and name (s).
+
+        name: The new name.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = self._call("Rename", "sa{sv}", name, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)

@@ -12,6 +12,7 @@ from .identity import RenewVmIdentity
 from .images import AddImage, RemoveImage
 from .nics import AttachNic, DetachNic
 from .power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
+from .rename import Rename
 from .request import Request
 from .resize import Resize
 from .rollback import Rollback
@@ -22,6 +23,6 @@ REQUESTS: dict[str, type[Request]] = {
     for each in (
         AddImage, Autostart, Clone, Create, Delete, DeleteVmSnapshot, Pause, PowerOff, Reboot, RemoveImage,
         RenewVmIdentity, Resume, Rollback, Shutdown, Start, TakeVmSnapshot,
-        AttachDisk, AttachNic, DetachDisk, DetachNic, Resize,
+        AttachDisk, AttachNic, DetachDisk, DetachNic, Rename, Resize,
     )
 }  # fmt: skip
