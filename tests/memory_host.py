@@ -201,6 +201,9 @@ class MemoryVirt:
             if not guest.live:
                 raise WrongState("the device was not added", "domain is not running", "")
             guest.live = _with(guest.live, xml)
+            if (module := ET.fromstring(xml)).tag == "memory":
+                more = int(module.findtext("target/size", "0"))
+                guest.live = _counted(guest.live, {"memory": more, "currentMemory": more})
             for target, each in path.items():
                 self.zfs.open |= {each.removeprefix(ZVOL)}
                 guest.sizes[target] = self.zfs.sets[each.removeprefix(ZVOL)].size
@@ -255,6 +258,29 @@ class MemoryVirt:
 
         await self._change(f"rename {guest.name} {name}", rename)
 
+    async def set_balloon(self, uuid: str, memory: int) -> None:
+        guest = self._guest(uuid)
+
+        def inflate() -> None:
+            if guest.plugs:
+                guest.live = with_current(guest.live, memory // 1024)
+
+        await self._change(f"setmem {guest.name} {memory}", inflate)
+
+    async def set_vcpus(self, uuid: str, count: int) -> None:
+        guest = self._guest(uuid)
+
+        def plug() -> None:
+            domain = ET.fromstring(guest.live)
+            vcpu = domain.find("vcpu")
+            assert vcpu is not None
+            if count < int(vcpu.get("current", "0")) and not guest.plugs:
+                raise LibvirtFailed("the guest's CPUs were not changed", "vcpu unplug request timed out", "")
+            vcpu.set("current", str(count))
+            guest.live = ET.tostring(domain, encoding="unicode")
+
+        await self._change(f"setvcpus {guest.name} {count}", plug)
+
     def put(self, guest: Guest, state: str) -> None:
         """Into another state, as if by another."""
         guest.state = state
@@ -304,6 +330,23 @@ def _with(xml: str, element: str) -> str:
     return ET.tostring(domain, encoding="unicode")
 
 
+def with_current(xml: str, kib: int) -> str:
+    """A domain's XML whose guest has so much memory now."""
+    domain = ET.fromstring(xml)
+    element = domain.find("currentMemory")
+    element = ET.SubElement(domain, "currentMemory", unit="KiB") if element is None else element
+    element.text = str(kib)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def _counted(xml: str, more: dict[str, int]) -> str:
+    domain = ET.fromstring(xml)
+    for tag, kib in more.items():
+        if (element := domain.find(tag)) is not None:
+            element.text = str(int(element.text or 0) + kib)
+    return ET.tostring(domain, encoding="unicode")
+
+
 def _without(xml: str, element: str) -> str:
     """A domain's XML without a device, which is known by its target or address."""
     domain = ET.fromstring(xml)
@@ -321,6 +364,7 @@ def _plain(xml: str) -> str:
     if not xml:
         return ""
     domain = ET.fromstring(xml)
+    domain[:] = sorted(domain, key=lambda each: each.tag)
     devices = domain.find("devices")
     if devices is not None:
         devices[:] = sorted(devices, key=lambda each: each.tag)

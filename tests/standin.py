@@ -389,6 +389,8 @@ class Standin:
             "AttachNic": {"mac": "52:54:00:00:00:07", "applied": applied},
             "DetachNic": {"mac": first},
             "Rename": {"name": first},
+            "SetMemory": {"memory": first, "applied": applied, "reason": "" if running else "it is off"},
+            "SetVcpus": {"vcpus": first, "applied": applied, "reason": "" if running else "it is off"},
         }
         return {key: each[0] if isinstance(each, list) else each for key, each in found.get(method.name, {}).items()}
 

@@ -479,3 +479,11 @@ def test_disks_and_cards_come_and_go(standin: Standin) -> None:
 def test_a_vm_gets_another_name(standin: Standin) -> None:
     assert said("kvm-vm rename web-1 shop") == "web-1 is shop now\n"
     assert body(standin, "Rename") == ["shop"]
+
+
+def test_memory_and_cpus(standin: Standin) -> None:
+    assert said("kvm-vm set web-1 --ram 4096 --cpus 4") == (
+        "web-1 has 4G of memory at next boot (it is off)\nweb-1 has 4 CPUs at next boot (it is off)\n"
+    )
+    assert (body(standin, "SetMemory"), body(standin, "SetVcpus")) == ([4 * GIB], [4])
+    assert run("kvm-vm set web-1").stderr.startswith("kvm-vm: what shall be set?")

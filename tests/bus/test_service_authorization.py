@@ -35,7 +35,7 @@ ARGUMENTS: dict[tuple[str, str], Any] = {
     ("SetAutostart", "autostart"): True, ("DeleteSnapshot", "snapshot"): "s1", ("Clone", "names"): ["copy"],
     ("Resize", "target"): "vda", ("Resize", "size"): 30 << 30, ("AttachDisk", "size"): 1 << 30,
     ("DetachDisk", "target"): "vdb", ("DetachNic", "mac"): "52:54:00:00:00:01",
-    ("Rename", "name"): "shop",
+    ("Rename", "name"): "shop", ("SetMemory", "memory"): 4 << 30, ("SetVcpus", "vcpus"): 4,
 }  # fmt: skip
 OPTIONS: dict[str, Any] = {
     "memory": 1 << 30, "vcpus": 1, "disk": 4 << 30, "storage": "rpool", "image": "debian.qcow2", "os": "debian13",

@@ -1,19 +1,20 @@
-"""What kvm-vm changes of a VM: the size and number of its disks, its network cards, and its name."""
+"""What kvm-vm changes of a VM: the size and number of its disks, its network cards, memory and CPUs,
+and its name."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..model.errors import NotFound
-from ..model.sizes import GIB, format_size
-from .options import add_common, add_vm, size
+from ..model.errors import InvalidArgument, NotFound
+from ..model.sizes import GIB, MIB, format_size
+from .options import add_common, add_vm, count, size
 
 if TYPE_CHECKING:
     import argparse
 
     from ..client.api import Vm
-    from .common import Command
+    from .common import Command, Start
 
 EXAMPLES = """\
   kvm-vm resize web-1 60                       its first disk to 60 GiB; the guest sees it at once
@@ -21,6 +22,7 @@ EXAMPLES = """\
   kvm-vm attach-disk web-1 100G
   kvm-vm detach-disk web-1 vdb                 its volume goes to the trash
   kvm-vm attach-nic web-1 --network bridge=br0
+  kvm-vm set web-1 --ram 8G --cpus 4           now if its guest takes it, else at its next boot
   kvm-vm rename web-1 shop                     a VM that is off, with its volumes"""
 
 RESIZE = """\
@@ -31,6 +33,9 @@ DETACH_DISK = """\
 Take a disk from a VM; its volume goes to the trash. A running guest is asked to let go of it first, and must know
 hot-plug. The first disk cannot be taken."""
 ATTACH_NIC = "Add a network card, at once if the VM runs."
+SET = """\
+Change a VM's memory and CPUs. A running guest gets them at once if it has room for them and goes along, and at its next
+boot if not; it is told which, and why."""
 RENAME = """\
 Give a VM that is off another name: its volumes, with their snapshots, and its libvirt domain. What is in its guest,
 such as its host name, stays."""
@@ -60,10 +65,14 @@ def add_actions(actions: argparse._SubParsersAction[Any]) -> None:
     card = actions.add_parser("detach-nic", help="remove a network card", description=DETACH_NIC)
     add_vm(card, text="the VM")
     card.add_argument("mac", metavar="MAC", help="its MAC address")
+    settings = actions.add_parser("set", help="change memory and CPUs", description=SET)
+    add_vm(settings, text="the VM")
+    settings.add_argument("--ram", type=size(MIB), metavar="SIZE", help="memory; a bare number is in MiB")
+    settings.add_argument("--cpus", type=count, metavar="N", help="virtual CPUs")
     rename = actions.add_parser("rename", help="give a VM another name", description=RENAME)
     add_vm(rename, text="the VM")
     rename.add_argument("name", metavar="NAME", help="its new name")
-    for each in (resize, disk, gone, nic, card, rename):
+    for each in (resize, disk, gone, nic, card, settings, rename):
         add_common(each, changes=True)
 
 
@@ -86,7 +95,31 @@ def act(command: Command, vm: Vm) -> int:
         case "detach-nic":
             told = f"{name} has no network card {args.mac} any more"
             return command.operate(partial(vm.detach_nic, args.mac), lambda _: told)
+        case "set":
+            return set_all(command, vm)
     return command.operate(partial(vm.rename, args.name), lambda r: f"{name} is {r['name']} now")
+
+
+def set_all(command: Command, vm: Vm) -> int:
+    """Change what was named, one after the other. Raises InvalidArgument if nothing was."""
+    args = command.args
+    wanted: list[tuple[Start, str]] = []
+    if args.ram:
+        wanted.append((partial(vm.set_memory, args.ram), f"{format_size(args.ram)} of memory"))
+    if args.cpus:
+        wanted.append((partial(vm.set_vcpus, args.cpus), f"{args.cpus} CPU{'s' if args.cpus > 1 else ''}"))
+    if not wanted:
+        raise InvalidArgument("what shall be set?", hint="see: kvm-vm set --help")
+    for start, words in wanted:
+        if status := command.operate(start, partial(changed, f"{vm.name} has {words}")):
+            return status
+    return 0
+
+
+def changed(what: str, result: dict[str, Any]) -> str:
+    """Whether it is so now, or when it will be and why not at once."""
+    why = f" ({result['reason']})" if result.get("reason") else ""
+    return f"{what} {result['applied']}{why}"
 
 
 def new_size(text: str) -> tuple[bool, int]:

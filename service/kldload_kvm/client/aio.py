@@ -1095,3 +1095,55 @@ class Vm(Object):
             "Rename", "sa{sv}", name, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
         )
         return Job(self.connection, path)
+
+    async def set_memory(
+        self,
+        memory: int,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Change the memory: in the definition, and in the running guest as far as it takes it. Less is taken back
+        by its balloon; more is plugged in, up to four times what it was created with. The job's result holds memory
+        (t, bytes), applied (s: now, or at next boot) and reason (s, why).
+
+        memory: In bytes, a multiple of 1 MiB; more is plugged into a running guest by 128 MiB.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "SetMemory", "ta{sv}", memory, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def set_vcpus(
+        self,
+        vcpus: int,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Change the number of virtual CPUs: in the definition, and in the running guest as far as it takes them, up
+        to four times as many as it was created with. The job's result holds vcpus (t), applied (s: now, or at next
+        boot) and reason (s, why).
+
+        vcpus: How many.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "SetVcpus", "ua{sv}", vcpus, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)

@@ -15,6 +15,7 @@ from .power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
 from .rename import Rename
 from .request import Request
 from .resize import Resize
+from .resources import SetMemory, SetVcpus
 from .rollback import Rollback
 from .snapshot import TakeVmSnapshot
 
@@ -23,6 +24,6 @@ REQUESTS: dict[str, type[Request]] = {
     for each in (
         AddImage, Autostart, Clone, Create, Delete, DeleteVmSnapshot, Pause, PowerOff, Reboot, RemoveImage,
         RenewVmIdentity, Resume, Rollback, Shutdown, Start, TakeVmSnapshot,
-        AttachDisk, AttachNic, DetachDisk, DetachNic, Rename, Resize,
+        AttachDisk, AttachNic, DetachDisk, DetachNic, Rename, Resize, SetMemory, SetVcpus,
     )
 }  # fmt: skip
