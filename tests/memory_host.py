@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from kldload_kvm.config import Config
+from kldload_kvm.model.domain_devices import device_of
 from kldload_kvm.model.domain_xml import facts
 from kldload_kvm.model.errors import (
     Busy,
@@ -63,7 +64,10 @@ class Troubles:
 
 @dataclass
 class Guest:
-    """A domain, and the guest in it. agent: whether its agent answers; frozen, paused: how it is held."""
+    """A domain, and the guest in it. agent: whether its agent answers; frozen, paused: how it is held.
+
+    live: the XML of the running one; sizes: of its disks, in its own eyes, by target; plugs: whether it knows hot-plug.
+    """
 
     uuid: str
     name: str
@@ -74,6 +78,9 @@ class Guest:
     frozen: bool = False
     freezes: bool = True
     identities: list[str] = field(default_factory=list)
+    live: str = ""
+    sizes: dict[str, int] = field(default_factory=dict)
+    plugs: bool = True
 
 
 class MemoryVirt:
@@ -172,18 +179,119 @@ class MemoryVirt:
     async def live_xml(self, uuid: str) -> str:
         await self._reach()
         guest = self._guest(uuid)
-        domain = ET.fromstring(guest.xml)
+        domain = ET.fromstring(guest.live or guest.xml)
         target = domain.find("devices/channel/target")
         if target is not None:
             target.set("state", "connected" if guest.agent else "disconnected")
         return ET.tostring(domain, encoding="unicode")
 
+    # -- what virt/changes.py offers -----------------------------------------------------------------------------------
+
+    async def attach(self, uuid: str, xml: str, where: str) -> None:
+        guest = self._guest(uuid)
+        path = facts(_with(EMPTY, xml)).disks
+
+        def attach() -> None:
+            now = facts((guest.live or EMPTY) if where == "live" else guest.xml).disks
+            if taken := next((each for each in path if each in now), ""):
+                raise LibvirtFailed("the device was not added", f"target {taken} already has a disk", "")
+            if where == "config":
+                guest.xml = _with(guest.xml, xml)
+                return
+            if not guest.live:
+                raise WrongState("the device was not added", "domain is not running", "")
+            guest.live = _with(guest.live, xml)
+            if (module := ET.fromstring(xml)).tag == "memory":
+                more = int(module.findtext("target/size", "0"))
+                guest.live = _counted(guest.live, {"memory": more, "currentMemory": more})
+            for target, each in path.items():
+                self.zfs.open |= {each.removeprefix(ZVOL)}
+                guest.sizes[target] = self.zfs.sets[each.removeprefix(ZVOL)].size
+
+        await self._change(f"attach {where} {guest.name}", attach)
+
+    async def detach(self, uuid: str, xml: str, where: str) -> None:
+        guest = self._guest(uuid)
+        path = facts(_with(EMPTY, xml)).disks
+
+        def detach() -> None:
+            if where == "config":
+                guest.xml = _without(guest.xml, xml)
+            elif guest.plugs:
+                guest.live = _without(guest.live, xml)
+                self.zfs.open -= {each.removeprefix(ZVOL) for each in path.values()}
+                for target in path:
+                    guest.sizes.pop(target, None)
+
+        await self._change(f"detach {where} {guest.name}", detach)
+
+    async def resize_disk(self, uuid: str, target: str, size: int) -> None:
+        guest = self._guest(uuid)
+
+        def resize() -> None:
+            path = facts(guest.live).disks[target]
+            if self.zfs.sets[path.removeprefix(ZVOL)].size < size:
+                raise LibvirtFailed("the guest was not told", "Cannot grow device files", "")
+            guest.sizes[target] = size
+
+        await self._change(f"blockresize {guest.name} {target}", resize)
+
+    async def disk_size(self, uuid: str, target: str) -> int:
+        await self._reach()
+        return self._guest(uuid).sizes[target]
+
+    async def edit(self, uuid: str, change: Callable[[str], str]) -> None:
+        guest = self._guest(uuid)
+        await self._change(f"edit {guest.name}", lambda: setattr(guest, "xml", change(guest.xml)))
+
+    async def rename(self, uuid: str, name: str) -> None:
+        guest = self._guest(uuid)
+
+        def rename() -> None:
+            if any(each.name == name for each in self.guests.values()):
+                raise LibvirtFailed("the domain was not renamed", f"domain with name '{name}' already exists", "")
+            domain = ET.fromstring(guest.xml)
+            element = domain.find("name")
+            assert element is not None
+            element.text = name
+            guest.name, guest.xml = name, ET.tostring(domain, encoding="unicode")
+
+        await self._change(f"rename {guest.name} {name}", rename)
+
+    async def set_balloon(self, uuid: str, memory: int) -> None:
+        guest = self._guest(uuid)
+
+        def inflate() -> None:
+            if guest.plugs:
+                guest.live = with_current(guest.live, memory // 1024)
+
+        await self._change(f"setmem {guest.name} {memory}", inflate)
+
+    async def set_vcpus(self, uuid: str, count: int) -> None:
+        guest = self._guest(uuid)
+
+        def plug() -> None:
+            domain = ET.fromstring(guest.live)
+            vcpu = domain.find("vcpu")
+            assert vcpu is not None
+            if count < int(vcpu.get("current", "0")) and not guest.plugs:
+                raise LibvirtFailed("the guest's CPUs were not changed", "vcpu unplug request timed out", "")
+            vcpu.set("current", str(count))
+            guest.live = ET.tostring(domain, encoding="unicode")
+
+        await self._change(f"setvcpus {guest.name} {count}", plug)
+
     def put(self, guest: Guest, state: str) -> None:
         """Into another state, as if by another."""
         guest.state = state
+        disks = facts(guest.live or guest.xml).disks
         if state == "shutoff":
-            guest.frozen = False
-        volumes = {path.removeprefix(ZVOL) for path in facts(guest.xml).disks.values()}
+            guest.frozen, guest.live, guest.sizes = False, "", {}
+        elif not guest.live:
+            guest.live = guest.xml
+            found = {target: self.zfs.sets.get(path.removeprefix(ZVOL)) for target, path in disks.items()}
+            guest.sizes = {target: each.size for target, each in found.items() if each}
+        volumes = {path.removeprefix(ZVOL) for path in disks.values()}
         self.zfs.open = self.zfs.open - volumes if state == "shutoff" else self.zfs.open | volumes
 
     def _guest(self, uuid: str) -> Guest:
@@ -207,6 +315,60 @@ class MemoryVirt:
     async def _change(self, what: str, effect: Callable[[], Any]) -> None:
         await self._reach()
         await self.troubles.change(f"virsh {what}", effect)
+
+
+EMPTY = "<domain><devices/></domain>"
+
+
+def _with(xml: str, element: str) -> str:
+    """A domain's XML with one device more, after those of its kind."""
+    domain, device = ET.fromstring(xml), ET.fromstring(element)
+    devices = domain.find("devices")
+    assert devices is not None
+    places = [number for number, each in enumerate(devices) if each.tag == device.tag]
+    devices.insert(places[-1] + 1 if places else len(devices), device)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def with_current(xml: str, kib: int) -> str:
+    """A domain's XML whose guest has so much memory now."""
+    domain = ET.fromstring(xml)
+    element = domain.find("currentMemory")
+    element = ET.SubElement(domain, "currentMemory", unit="KiB") if element is None else element
+    element.text = str(kib)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def _counted(xml: str, more: dict[str, int]) -> str:
+    domain = ET.fromstring(xml)
+    for tag, kib in more.items():
+        if (element := domain.find(tag)) is not None:
+            element.text = str(int(element.text or 0) + kib)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def _without(xml: str, element: str) -> str:
+    """A domain's XML without a device, which is known by its target or address."""
+    domain = ET.fromstring(xml)
+    devices = domain.find("devices")
+    assert devices is not None
+    wanted = device_of(ET.fromstring(element).tag, element)
+    for each in devices.findall(wanted.kind):
+        if device_of(wanted.kind, ET.tostring(each, encoding="unicode")) == wanted:
+            devices.remove(each)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def _plain(xml: str) -> str:
+    """Without the space between elements, and the devices in one order of their kinds, as libvirt has them."""
+    if not xml:
+        return ""
+    domain = ET.fromstring(xml)
+    domain[:] = sorted(domain, key=lambda each: each.tag)
+    devices = domain.find("devices")
+    if devices is not None:
+        devices[:] = sorted(devices, key=lambda each: each.tag)
+    return ET.canonicalize(ET.tostring(domain, encoding="unicode"), strip_text=True)
 
 
 class MemoryAgent:
@@ -330,5 +492,7 @@ class MemoryHost(Host):
             if not any(name.startswith(f"{trash}/") for name in found):
                 del found[trash]
         for each in self.memory_virt.guests.values():
-            found[f"domain {each.name}"] = replace(each, identities=list(each.identities))
+            copy = replace(each, identities=list(each.identities), sizes=dict(each.sizes))
+            copy.xml, copy.live = _plain(each.xml), _plain(each.live)
+            found[f"domain {each.name}"] = copy
         return found

@@ -277,7 +277,17 @@ class MemoryZfs(Zfs):
 
     def _set(self, *args: str) -> None:
         *pairs, name = args
-        self._find(name).values.update(pair.split("=", 1) for pair in pairs)
+        record = self._find(name)
+        for key, _, value in (pair.partition("=") for pair in pairs):
+            if key == "volsize":
+                assert isinstance(record, Set)
+                if int(value) % int(record.values.get("volblocksize", "8192")):
+                    raise Refusal(
+                        f"cannot set property for '{name}': 'volsize' must be a multiple of volume block size"
+                    )
+                record.size = int(value)  # a smaller one as well: zfs does not ask
+            else:
+                record.values[key] = value
 
     def _inherit(self, key: str, name: str) -> None:
         self._find(name).values.pop(key, None)

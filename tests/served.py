@@ -29,6 +29,7 @@ from kldload_kvm.bus.tree import Tree
 from kldload_kvm.bus.values import plain, vm_path
 from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.journal import MemoryJournal
+from kldload_kvm.model import properties
 from kldload_kvm.model.constants import PREFIX, ROOT
 from kldload_kvm.model.contract import Interface
 from kldload_kvm.model.domain_xml import build
@@ -211,13 +212,15 @@ class Served:
         self.reloads += 1
         await self.host.known()
 
-    async def vm(self, name: str, state: str = "shutoff", snapshots: tuple[str, ...] = ()) -> Guest:
+    async def vm(self, name: str, state: str = "shutoff", snapshots: tuple[str, ...] = (), disks: int = 1) -> Guest:
         """A VM that is there, as if it had been there when the service started."""
-        for each in volumes_of(name):
+        volumes = volumes_of(name, disks=disks)
+        for each in volumes:
             await self.host.zfs.create_volume(each.name, each.size, each.properties)
-        await self.host.virt.define(build(spec(name)))
+        paths = {target: each.name for each in volumes if (target := each.properties.get(properties.TARGET))}
+        await self.host.virt.define(build(spec(name, disks=paths)))
         for snapshot in snapshots:
-            names = [f"{each.name}@{snapshot}" for each in volumes_of(name)]
+            names = [f"{each.name}@{snapshot}" for each in volumes]
             await self.host.zfs.snapshot(names, {"org.kldload.kvm:kind": "manual"})
         guest = self.host.guest(name)
         if state != "shutoff":

@@ -39,6 +39,11 @@ def wrap(fields: dict[str, tuple[str, Any]]) -> dict[str, Variant]:
     return {name: Variant(*each) for name, each in fields.items()}
 
 
+def wrapped(values: dict[str, Any]) -> dict[str, tuple[str, Any]]:
+    """A result of strings and sizes, with their types."""
+    return {name: ("t" if isinstance(value, int) else "s", value) for name, value in values.items()}
+
+
 class Standin:
     """The objects, and what answers calls on them. `calls` holds every call: member, body, and whether it may ask."""
 
@@ -360,6 +365,8 @@ class Standin:
         if method.name == "Remove":
             gone = [f"/var/lib/libvirt/isos/{message.body[0]}"]
             return ["remove it"], {}, None, gone
+        if changed := self.changed(message, method, options):
+            return [method.name], wrapped(changed), None, []
         states = {
             "Start": "running",
             "Resume": "running",
@@ -369,6 +376,23 @@ class Standin:
         }
         wanted = states.get(method.name)
         return [method.name], {}, (lambda: self.change(message.path, State=wanted)) if wanted else None, []
+
+    def changed(self, message: Message, method: Method, options: dict[str, Any]) -> dict[str, Any]:
+        """The results of what changes a VM."""
+        running = self.objects[message.path][1].get("State") == "running"
+        applied = "now" if running else "at next boot"
+        name, first = self.objects[message.path][1].get("Name", ""), message.body[0]
+        found: dict[str, dict[str, Any]] = {
+            "Resize": {"dataset": f"rpool/vms/{name}", "applied": applied, "size": message.body[1:2]},
+            "AttachDisk": {"target": "vdb", "dataset": f"rpool/vms/{name}.vdb", "applied": applied},
+            "DetachDisk": {"target": first, "trash": "7"},
+            "AttachNic": {"mac": "52:54:00:00:00:07", "applied": applied},
+            "DetachNic": {"mac": first},
+            "Rename": {"name": first},
+            "SetMemory": {"memory": first, "applied": applied, "reason": "" if running else "it is off"},
+            "SetVcpus": {"vcpus": first, "applied": applied, "reason": "" if running else "it is off"},
+        }
+        return {key: each[0] if isinstance(each, list) else each for key, each in found.get(method.name, {}).items()}
 
     async def work(self, path: str) -> None:
         values = self.objects[path][1]

@@ -440,3 +440,50 @@ def test_polkits_agent_is_started_for_who_is_asked_and_ended(standin: Standin, t
     assert typed.end() == 0, typed.output
     assert typed.output == b"locked started\r\n"
     assert log.read_text() == "--process --fallback --notify-fd\nended\n"
+
+
+# What changes a VM.
+
+
+def body(standin: Standin, member: str) -> list[object]:
+    """The arguments of the last call of a method, without its options."""
+    return next(body for each, body, _ in reversed(standin.calls) if each == member)[:-1]
+
+
+def test_a_disk_grows_to_a_size_or_by_one(standin: Standin) -> None:
+    assert said("kvm-vm resize web-1 60") == (
+        "vda of web-1 has 60G now; what is on it is to be grown in the guest (growpart, resize2fs …)\n"
+    )
+    assert body(standin, "Resize") == ["vda", 60 * GIB]
+    said("kvm-vm resize web-1 +10G")
+    assert body(standin, "Resize") == ["vda", 50 * GIB]
+    assert run("kvm-vm resize web-1 +10G --disk vdq").stderr.startswith("kvm-vm: web-1 has no disk 'vdq'")
+    assert run("kvm-vm resize web-1 big").returncode == 2
+
+
+def test_disks_and_cards_come_and_go(standin: Standin) -> None:
+    assert said("kvm-vm attach-disk web-1 100") == "web-1 has a disk vdb at next boot: rpool/vms/web-1.vdb\n"
+    assert body(standin, "AttachDisk") == [100 * GIB]
+    said("kvm-vm attach-disk web-1 1T --disk vdc --volblocksize 16K --compression zstd")
+    assert options(standin, "AttachDisk") == {"target": "vdc", "volblocksize": 16384, "compression": "zstd"}
+    assert said("kvm-vm detach-disk web-1 vdb") == "vdb taken from web-1; its volume waits in the trash as 7\n"
+    assert said("kvm-vm attach-nic web-1 --network bridge=br0") == (
+        "web-1 has a network card 52:54:00:00:00:07 at next boot\n"
+    )
+    assert options(standin, "AttachNic") == {"network": "bridge=br0"}
+    assert said("kvm-vm detach-nic web-1 52:54:00:00:00:07") == (
+        "web-1 has no network card 52:54:00:00:00:07 any more\n"
+    )
+
+
+def test_a_vm_gets_another_name(standin: Standin) -> None:
+    assert said("kvm-vm rename web-1 shop") == "web-1 is shop now\n"
+    assert body(standin, "Rename") == ["shop"]
+
+
+def test_memory_and_cpus(standin: Standin) -> None:
+    assert said("kvm-vm set web-1 --ram 4096 --cpus 4") == (
+        "web-1 has 4G of memory at next boot (it is off)\nweb-1 has 4 CPUs at next boot (it is off)\n"
+    )
+    assert (body(standin, "SetMemory"), body(standin, "SetVcpus")) == ([4 * GIB], [4])
+    assert run("kvm-vm set web-1").stderr.startswith("kvm-vm: what shall be set?")

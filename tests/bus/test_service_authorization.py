@@ -33,12 +33,16 @@ ARGUMENTS: dict[tuple[str, str], Any] = {
     ("CreateVm", "name"): "new", ("FindVm", "name"): "web", ("CanI", "action"): "org.kldload.kvm.power",
     ("CanI", "object"): ROOT, ("Add", "file"): 0, ("Add", "name"): "new.iso", ("Remove", "name"): "debian.qcow2",
     ("SetAutostart", "autostart"): True, ("DeleteSnapshot", "snapshot"): "s1", ("Clone", "names"): ["copy"],
+    ("Resize", "target"): "vda", ("Resize", "size"): 30 << 30, ("AttachDisk", "size"): 1 << 30,
+    ("DetachDisk", "target"): "vdb", ("DetachNic", "mac"): "52:54:00:00:00:01",
+    ("Rename", "name"): "shop", ("SetMemory", "memory"): 4 << 30, ("SetVcpus", "vcpus"): 4,
 }  # fmt: skip
 OPTIONS: dict[str, Any] = {
     "memory": 1 << 30, "vcpus": 1, "disk": 4 << 30, "storage": "rpool", "image": "debian.qcow2", "os": "debian13",
-    "network": "none", "volblocksize": 65536, "compression": "lz4", "hostname": "h", "user": "u", "ssh-keys": [],
-    "start": True, "autostart": True, "timeout": 1, "snapshot": "s1", "force": True, "offset": 0, "limit": 1,
-    "wait": True, "request-id": "r", "auth.no_user_interaction": False, "format": "iso", "sha256": "a" * 64,
+    "network": "network=default", "volblocksize": 65536, "compression": "lz4", "hostname": "h", "user": "u",
+    "ssh-keys": [], "start": True, "autostart": True, "timeout": 1, "snapshot": "s1", "force": True,
+    "offset": 0, "limit": 1, "target": "vdc", "wait": True, "request-id": "r", "auth.no_user_interaction": False,
+    "format": "iso", "sha256": "a" * 64,
 }  # fmt: skip
 LEFT_OUT = {"iso", "password-hash", "name", "require-consistency", "plan-only"}
 
@@ -57,7 +61,7 @@ def arguments(method: Method) -> list[Any]:
 
 async def everything(served: Served) -> dict[str, str]:
     """A host with one object of each kind; their paths by interface. The job is a plan of root's."""
-    await served.vm("web", "running", snapshots=("s1",))
+    await served.vm("web", "running", snapshots=("s1",), disks=2)
     job = await served.client.ask(path_of("web"), "Vm", "Snapshot", {"plan-only": True})
     return {"Manager": ROOT, "Vm": path_of("web"), "Storage": f"{ROOT}/storage/rpool", "Job": job}
 
@@ -75,6 +79,7 @@ async def called(client: Client, path: str, interface: Interface, method: Method
 FAILS_LATER = {
     "CreateVm": "Failed",  # there is no image helper here
     "Start": "WrongState",  # the VM runs
+    "Rename": "WrongState",
     "Resume": "WrongState",
     "Add": "NotFound",  # the store has no directory
     "OpenConsole": "NotFound",

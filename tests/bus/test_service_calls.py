@@ -524,7 +524,7 @@ class TestReads:
     async def test_a_running_vm_s_display_and_addresses(self) -> None:
         async with serving() as served:
             guest = await served.vm("web", "running")
-            guest.xml = guest.xml.replace('port="-1"', 'port="5901"')
+            guest.live = guest.live.replace('port="-1"', 'port="5901"')
             assert await served.client.ask(path_of("web"), "Vm", "GetDisplay") == "127.0.0.1:5901"
             assert await served.client.ask(path_of("web"), "Vm", "GetAddresses") == ["192.168.122.7/24"]
             error = await error_of(served.client.ask(path_of("web"), "Vm", "OpenConsole"))

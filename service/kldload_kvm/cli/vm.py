@@ -1,4 +1,4 @@
-"""kvm-vm: start, stop and reach VMs."""
+"""kvm-vm: start, stop, reach and change VMs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..model.errors import NotFound, WrongState
+from . import change
 from .common import Command, each, run
 from .options import Parser, add_common, add_vm, count
 
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
     from ..client.api import Vm
     from .common import Start
 
-EXAMPLES = """\
+EXAMPLES = f"""\
   kvm-vm start web-1 web-2
   kvm-vm shutdown web-1                        ask the guest, and wait until it is off
   kvm-vm off web-1                             pull the power cord
   kvm-vm autostart web-1 on
   kvm-vm console web-1                         Ctrl-] leaves it
-  ssh admin@$(kvm-vm ip web-1 | head -1)"""
+  ssh admin@$(kvm-vm ip web-1 | head -1)
+{change.EXAMPLES}"""
 
 POWER = {
     "start": ("start VMs", "started"),
@@ -41,7 +43,7 @@ REACH = {
 
 
 def parser() -> argparse.ArgumentParser:
-    made = Parser("kvm-vm", description="Start, stop and reach VMs.", examples=EXAMPLES)
+    made = Parser("kvm-vm", description="Start, stop, reach and change VMs.", examples=EXAMPLES)
     actions = made.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, (text, _) in POWER.items():
         action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -57,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
         action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         add_vm(action, text="the VM")
         add_common(action, changes=False)
+    change.add_actions(actions)
     return made
 
 
@@ -82,8 +85,10 @@ def act(command: Command) -> int | None:
         command.note("left the console" if left else "the console was closed: the VM is off, or rebooting")
     elif action == "vnc":
         show_display(command, vm)
-    else:
+    elif action == "ip":
         show_addresses(command, vm)
+    else:
+        return change.act(command, vm)
     return None
 
 

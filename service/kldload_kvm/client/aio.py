@@ -939,3 +939,217 @@ class Vm(Object):
         (value,) = await self._call("OpenConsole", "a{sv}", options, asks=True)
         result: int = value
         return result
+
+    async def resize(
+        self,
+        target: str,
+        size: int,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Grow a disk. A running guest sees its new size at once; its partitions and file systems are its own to
+        grow. A smaller size is refused. The job's result holds dataset (s), size (t, bytes) and applied (s: now, or
+        at next boot).
+
+        target: The disk, as its guest has it, such as vda.
+        size: Its new size in bytes, a multiple of its block size.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "Resize", "sta{sv}", target, size, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def attach_disk(
+        self,
+        size: int,
+        *,
+        target: str | None = None,
+        volblocksize: int | None = None,
+        compression: str | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Add a blank disk: a new volume beside the VM's own, in the guest at once if it runs. The job's result
+        holds target (s, such as vdb), dataset (s) and applied (s: now, or at next boot).
+
+        size: Its size in bytes, a multiple of its block size.
+        target: What the guest shall have it as, vdb to vdz; the next that is free if not given.
+        volblocksize: Block size of the volume in bytes; as configured if not given.
+        compression: ZFS compression of the volume; as configured if not given.
+        """
+        options = given(
+            ("target", "s", target),
+            ("volblocksize", "t", volblocksize),
+            ("compression", "s", compression),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "AttachDisk", "ta{sv}", size, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def detach_disk(
+        self,
+        target: str,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Take a disk from the VM, and move its volume with its snapshots to the trash. A running guest is asked to
+        let go of it first, and the job fails if it does not within a minute. The first disk cannot be taken. The
+        job's result holds target (s) and trash (s, the entry's id).
+
+        target: The disk, as its guest has it, such as vdb.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "DetachDisk", "sa{sv}", target, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def attach_nic(
+        self,
+        *,
+        network: str | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Add a network card, in the guest at once if it runs. The job's result holds mac (s) and applied (s: now,
+        or at next boot).
+
+        network: bridge=NAME or network=NAME; as configured if not given.
+        """
+        options = given(
+            ("network", "s", network),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call("AttachNic", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    async def detach_nic(
+        self,
+        mac: str,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Remove a network card. A running guest is asked to let go of it first, and the job fails if it does not
+        within a minute. The job's result holds mac (s).
+
+        mac: Its MAC address.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "DetachNic", "sa{sv}", mac, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def rename(
+        self,
+        name: str,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Give a VM that is off another name: its volumes, with their snapshots, and its domain. Its object path,
+        UUID and everything inside its guest stay. The job's result holds vm (o) and name (s).
+
+        name: The new name.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "Rename", "sa{sv}", name, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def set_memory(
+        self,
+        memory: int,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Change the memory: in the definition, and in the running guest as far as it takes it. Less is taken back
+        by its balloon; more is plugged in, up to four times what it was created with. The job's result holds memory
+        (t, bytes), applied (s: now, or at next boot) and reason (s, why).
+
+        memory: In bytes, a multiple of 1 MiB; more is plugged into a running guest by 128 MiB.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "SetMemory", "ta{sv}", memory, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def set_vcpus(
+        self,
+        vcpus: int,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Change the number of virtual CPUs: in the definition, and in the running guest as far as it takes them, up
+        to four times as many as it was created with. The job's result holds vcpus (t), applied (s: now, or at next
+        boot) and reason (s, why).
+
+        vcpus: How many.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "SetVcpus", "ua{sv}", vcpus, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)

@@ -220,11 +220,11 @@ def _devices(devices: ET.Element, spec: Spec) -> None:
     # The disk first: while it is blank the firmware falls through to the CD, and once installed it must win.
     order = 1
     for target, dataset in spec.disks.items():
-        disk = _disk(devices, device(dataset), target, order)
+        disk = add_disk(devices, device(dataset), target, order)
         ET.SubElement(disk, "serial").text = f"{spec.name[:16]}-{target}"
         order += 1
     if spec.seed:
-        seed = _disk(devices, device(spec.seed), f"vd{chr(ord('a') + len(spec.disks))}", 0)
+        seed = add_disk(devices, device(spec.seed), f"vd{chr(ord('a') + len(spec.disks))}", 0)
         ET.SubElement(seed, "readonly")
     if spec.iso:
         drive = ET.SubElement(devices, "disk", type="file", device="cdrom")
@@ -257,7 +257,8 @@ def _devices(devices: ET.Element, spec: Spec) -> None:
     ET.SubElement(devices, "memballoon", model="virtio", freePageReporting="on")
 
 
-def _disk(devices: ET.Element, path: str, target: str, order: int) -> ET.Element:
+def add_disk(devices: ET.Element, path: str, target: str, order: int) -> ET.Element:
+    """A disk as all our VMs have them. order: among what is booted from; 0 for one that never is."""
     disk = ET.SubElement(devices, "disk", type="block", device="disk")
     ET.SubElement(disk, "driver", name="qemu", type="raw", cache="none", io="native", discard="unmap")
     ET.SubElement(disk, "source", dev=path)

@@ -96,6 +96,15 @@ class Vm:
     def has_seed(self) -> bool:
         return any(role(each) == "seed" for each in self.volumes)
 
+    def disk(self, target: str) -> Dataset | None:
+        """The disk that the guest has as that target, such as vdb."""
+        paths = self.domain.disks if self.domain else {}
+        for each in self.disks:
+            noted = each.properties.get(properties.TARGET, "")
+            if target == noted or (not noted and paths.get(target) == device(each.name)):
+                return each
+        return None
+
     def volume(self, wanted: str) -> Dataset | None:
         """The volume of that role, for nvram and seed."""
         return next((each for each in self.volumes if role(each) == wanted), None)

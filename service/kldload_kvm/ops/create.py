@@ -14,10 +14,11 @@ from ..model.errors import InvalidArgument, NotFound
 from ..model.inventory import Dataset
 from ..model.sizes import KIB, MIB, format_size
 from ..model.volume_settings import LARGEST_DISK, compression, volblocksize
-from ..steps.domains import DefineDomain, SetAutostart, StartDomain, StartNetwork
+from ..steps.domains import DefineDomain, SetAutostart, StartDomain
 from ..steps.images import ConvertImage
 from ..steps.seeds import WriteSeed
 from ..steps.volumes import CreateVolume, WriteFirmwareVariables
+from . import networks
 from .request import Request, View
 from .trash import check_fits
 
@@ -127,7 +128,7 @@ class Create(Request):
             host = self.hostname or cloud_init.hostname_from(self.name)
             prepare.append(WriteSeed(seed, cloud_init.meta_data(vm_id, host), self.user_data, SEED_SIZE))
             prepare.append(ConvertImage(image.path, image.format, image.virtual_size, disk))
-        network = self._network(view)
+        network = networks.choose(view, self.network, f"{self.name} was not created")
         xml = build(Spec(
             name=self.name,
             uuid=uuid,
@@ -149,8 +150,7 @@ class Create(Request):
         volumes = (disk, nvram, seed) if image else (disk, nvram)
         finish: list[Step] = [SetAutostart(uuid, self.name, True)] if self.autostart else []
         if self.start:
-            down = network and network[0] == "network" and view.facts.networks.get(network[1]) is False
-            finish += [StartNetwork(network[1])] if network and down else []
+            finish += networks.started(view, network)
             finish.append(StartDomain(uuid, self.name, volumes))
         return Plan(
             operation=self.operation,
@@ -214,31 +214,6 @@ class Create(Request):
                 f"the disk is thin: it promises {format_size(size)}, and the pool holds {format_size(capacity)} in all"
             ]
         return []
-
-    def _network(self, view: View) -> tuple[str, str] | None:
-        wanted, what = self.network or view.config.network, f"{self.name} was not created"
-        if wanted == "none":
-            return None
-        if wanted == "auto":
-            if view.config.bridge in view.facts.bridges:
-                return "bridge", view.config.bridge
-            wanted = "network=default"
-        kind, _, name = wanted.partition("=")
-        if kind == "bridge":
-            if name not in view.facts.bridges:
-                have = ", ".join(sorted(view.facts.bridges)) or "none"
-                raise NotFound(what, f"this host has no bridge {names.shown(name)}", f"its bridges: {have}")
-        elif kind == "network":
-            if name not in view.facts.networks:
-                have = ", ".join(sorted(view.facts.networks)) or "none"
-                raise NotFound(
-                    what, f"libvirt has no network {names.shown(name)}", f"its networks: {have}; or --network none"
-                )
-        else:
-            raise InvalidArgument(
-                what, f"{names.shown(wanted)} is no network", "write bridge=NAME, network=NAME or none"
-            )
-        return kind, name
 
     def _accelerator(self, view: View) -> str:
         if view.config.accelerator != "auto":

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..engine.plan import Run, Step, step_kind
 from ..model import properties
-from ..model.errors import Busy, KvmError, NotFound
+from ..model.errors import Busy, KvmError, NotFound, WrongState, ZfsFailed
 from ..model.inventory import is_trash
 from ..model.sizes import format_size
 from ..waiting import until
@@ -217,6 +217,47 @@ class SetProperty(Step):
             await host.zfs.set(self.dataset, {self.key: value})
         else:
             await host.zfs.inherit(self.dataset, self.key)
+
+
+@step_kind
+@dataclass(frozen=True)
+class GrowVolume(Step):
+    """Give a volume more bytes. There is no way back: a guest may have written there, and to shrink it would lose that.
+
+    old: its size in bytes when this was planned.
+    """
+
+    kind = "volume.grow"
+    reversible = False
+    dataset: str
+    guid: str
+    old: int
+    size: int
+
+    def describe(self) -> str:
+        return f"grow {self.dataset} from {format_size(self.old)} to {format_size(self.size)}"
+
+    def touches(self) -> tuple[str, ...]:
+        return (self.dataset,)
+
+    async def do(self, host: Host, run: Run) -> None:
+        what = f"{self.dataset} was not grown"
+        if await guid_of(host, self.dataset) != self.guid:
+            raise NotFound(what, "it was removed or replaced meanwhile", "look at it again")
+        now = int(await host.zfs.get(self.dataset, "volsize"))
+        if now > self.size:
+            why = f"it has {format_size(now)} by now, and would become smaller"
+            raise WrongState(what, why, "nothing was lost: somebody else has grown it further")
+        if now < self.size:
+            await host.zfs.set(self.dataset, {"volsize": str(self.size)})
+        if not await self.done(host, run):  # with volmode=dev a new size makes no event that would tell of it
+            why = "zfs took the new size, and still tells the old one"
+            raise ZfsFailed(what, why, f"zfs get volsize {self.dataset}")
+
+    async def done(self, host: Host, run: Run) -> bool:
+        if await guid_of(host, self.dataset) != self.guid:
+            return False
+        return int(await host.zfs.get(self.dataset, "volsize")) >= self.size
 
 
 async def guid_of(host: Host, name: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import libvirt
 import libvirt_qemu
@@ -13,9 +12,7 @@ from ..model.domain_xml import facts
 from ..model.errors import NotFound, TimedOut
 from ..model.inventory import Domain
 from ..waiting import until
-from .connection import Connection
-
-T = TypeVar("T")
+from .changes import Changes
 
 GET_INTERFACES = '{"execute": "guest-network-get-interfaces"}'
 AGENT_SECONDS = 5
@@ -38,11 +35,8 @@ UNDEFINE = (
 )
 
 
-class Virt:
+class Virt(Changes):
     """The calls, over one connection."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
 
     async def domains(self) -> list[Domain]:
         """All domains."""
@@ -141,9 +135,6 @@ class Virt:
     async def live_xml(self, uuid: str) -> str:
         """The running domain's XML, with its runtime facts (console, VNC port)."""
         return await self._on(uuid, "the domain's XML cannot be read", lambda d: d.XMLDesc(0))
-
-    async def _on(self, uuid: str, what: str, work: Callable[[libvirt.virDomain], T]) -> T:
-        return await self.connection.call(what, lambda c: work(c.lookupByUUIDString(uuid)))
 
 
 def _record(domain: libvirt.virDomain) -> Domain | None:
