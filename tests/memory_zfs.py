@@ -7,12 +7,13 @@ contents, a byte string, so that a test sees whether data came back.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kldload_kvm.zfs.commands import Zfs
 
-MUTATING = frozenset({"create", "clone", "snapshot", "rename", "promote", "destroy", "set", "inherit"})
+MUTATING = frozenset({"create", "clone", "snapshot", "rename", "promote", "destroy", "set", "inherit", "program"})
 
 
 @dataclass(eq=False)
@@ -26,6 +27,7 @@ class Snap:
     contents: bytes
     size: int
     values: dict[str, str] = field(default_factory=dict)
+    holds: set[str] = field(default_factory=set)
 
     @property
     def full(self) -> str:
@@ -131,7 +133,13 @@ class MemoryZfs(Zfs):
         return "".join(f"{line}\n" for line in lines), "".join(f"{line}\n" for line in missing)
 
     def _get(self, *args: str) -> tuple[str, str]:
-        options, (key, name) = self._options(args, {"-o", "-s"}, {"-Hp"})
+        options, (key, *names) = self._options(args, {"-o", "-s"}, {"-Hp"})
+        if options.get("-o") == "name,value":
+            there = [name for name in names if self._exists(name)]
+            missing = [f"cannot open '{name}': dataset does not exist" for name in names if name not in there]
+            lines = [f"{name}\t{self._value(self._find(name), key)}" for name in there]
+            return "".join(f"{line}\n" for line in lines), "".join(f"{line}\n" for line in missing)
+        (name,) = names
         record = self._find(name)
         if key != "all":
             return self._value(record, key) + "\n", ""
@@ -140,7 +148,8 @@ class MemoryZfs(Zfs):
 
     def _value(self, record: Set | Snap, column: str) -> str:
         if isinstance(record, Snap):
-            own = {"name": record.full, "type": "snapshot", "used": "0", "volsize": str(record.size)}
+            own = {"name": record.full, "type": "snapshot", "used": "0", "volsize": str(record.size),
+                   "userrefs": str(len(record.holds))}  # fmt: skip
             above = record.dataset
         else:
             volume = record.kind == "volume"
@@ -233,6 +242,30 @@ class MemoryZfs(Zfs):
             new.append(Snap(dataset, name, self._new()[0], txg, taken.contents, taken.size, dict(self.values)))
         self.snaps += new
 
+    def _program(self, *args: str) -> str:
+        """What zfs/snapshot_all.lua does."""
+        _, words = self._options(args, {"-t", "-m"}, {"-j", "--"})
+        pool, script, name, key, tag, mode, *rest = words
+        assert pool in self.sets and script.endswith("snapshot_all.lua")
+        txg, wanted, outcome = self._new()[1], [], dict[str, str]()
+        while rest:
+            dataset, count, *rest = rest
+            assert dataset.partition("/")[0] == pool
+            pairs, rest = rest[: int(count) * 2], rest[int(count) * 2 :]
+            full, values = f"{dataset}@{name}", {key: tag, **dict(zip(pairs[::2], pairs[1::2], strict=True))}
+            if dataset not in self.sets:
+                outcome[dataset] = "gone"
+            elif not self._exists(full):
+                wanted.append((self.sets[dataset], values))
+            else:
+                outcome[dataset] = "taken" if self._value(self._find(full), key) == tag else "exists"
+        none = mode == "together" and set(outcome.values()) - {"taken"}
+        for taken, values in wanted:
+            outcome[taken.name] = "left" if none else "taken"
+            if not none:
+                self.snaps.append(Snap(taken.name, name, self._new()[0], txg, taken.contents, taken.size, values))
+        return json.dumps({"return": outcome})
+
     def _rename(self, old: str, new: str) -> None:
         if old not in self.sets:
             raise Refusal(f"cannot open '{old}': dataset does not exist")
@@ -263,6 +296,8 @@ class MemoryZfs(Zfs):
                 snap = next((s for s in self.of(dataset) if s.name == each), None)
                 if snap is None:
                     raise Refusal("could not find any snapshots to destroy; check snapshot names.")
+                if snap.holds:
+                    raise Refusal(f"cannot destroy '{snap.full}': dataset is busy")
                 if any(s.origin is snap for s in self.sets.values()):
                     raise Refusal(f"cannot destroy '{snap.full}': snapshot has dependent clones")
                 self.snaps.remove(snap)

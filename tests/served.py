@@ -205,7 +205,8 @@ class Served:
         assert await take_name(self.bus, PREFIX)
 
     def view(self, uid: int) -> View:
-        return View(self.host.inventory, self.host.config, self.facts, datetime.now(UTC), uid)
+        holder = self.engine.locks.holder
+        return View(self.host.inventory, self.host.config, self.facts, datetime.now(UTC), uid, holder=holder)
 
     async def _reload(self) -> None:
         self.reloads += 1

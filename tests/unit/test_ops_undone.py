@@ -23,7 +23,7 @@ from kldload_kvm.engine.plan import Run
 from kldload_kvm.images.answer import Disk
 from kldload_kvm.images.seed import read_seed
 from kldload_kvm.model import cloud_init, properties
-from kldload_kvm.model.domain_xml import unpack
+from kldload_kvm.model.domain_xml import build, unpack
 from kldload_kvm.model.errors import WrongState
 from kldload_kvm.model.firmware import FirmwarePair
 from kldload_kvm.model.inventory import Vm
@@ -36,12 +36,13 @@ from kldload_kvm.ops.power import Autostart, Pause, PowerOff, Reboot, Resume, Sh
 from kldload_kvm.ops.request import Request, View
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
+from kldload_kvm.ops.snapshot_all import SnapshotAll
 from kldload_kvm.steps import guests
 from kldload_kvm.steps import images as image_steps
 from loops import in_loop
 from memory_host import Guest, MemoryHost
 from memory_zfs import Set
-from world import FACTS, NOW
+from world import FACTS, NOW, spec, volumes_of
 
 VARIABLES = b"uefi variables"
 
@@ -165,6 +166,21 @@ async def cloned(host: MemoryHost) -> None:
     await host.known()
 
 
+async def several(host: MemoryHost) -> None:
+    """VMs on two pools: running with an agent, with one that cannot freeze, without any, paused, off, and an orphan."""
+    for name in ("froz", "deaf", "plain", "still", "fast", "off", "orphan"):
+        parent = "vmpool/vms" if name == "fast" else "rpool/vms"
+        for each in volumes_of(name, parent):
+            await host.zfs.create_volume(each.name, each.size, each.properties)
+        if name != "orphan":
+            await host.virt.define(build(spec(name, parent)))
+    for name, state in (("froz", "running"), ("deaf", "running"), ("plain", "running"), ("still", "paused")):
+        guest = host.guest(name)
+        guest.agent, guest.freezes = name in ("froz", "deaf"), name != "deaf"
+        host.memory_virt.put(guest, state)
+    await host.known()
+
+
 async def pending(host: MemoryHost) -> None:
     await web(host)
     await done(host, Clone(vm(host, "web").id, ("copy",)))
@@ -195,6 +211,8 @@ CASES = [
     Case("snapshot of a running VM", running, of("web", TakeVmSnapshot, "x")),
     Case("snapshot of a running VM with an agent", with_agent, of("web", TakeVmSnapshot, "x")),
     Case("snapshot of a paused VM", paused, of("web", TakeVmSnapshot, "x")),
+    Case("snapshot-all", several, lambda host: SnapshotAll("x")),
+    Case("snapshot-all of the timer", plain, lambda host: SnapshotAll(kind="auto")),
     Case("clone", plain, of("web", Clone, ("a", "b"))),
     Case("clone of a snapshot", plain, of("web", Clone, ("a", "b", "c"), "s1")),
     Case("clone of a running VM", running, of("web", Clone, ("a",))),
@@ -345,7 +363,7 @@ async def test_each_step_is_told_from_the_host_alone_to_be_done_and_to_be_undone
     for step, run in reversed(list(zip(plan.steps, runs, strict=True))):
         await step.undo(host, run)
         await step.undo(host, run)  # harmless when it is undone already
-        if step.kind not in ("guest.let-go", "volume.write-firmware-variables"):
+        if step.kind not in ("guest.let-go", "guests.let-go", "volume.write-firmware-variables"):
             assert not await step.done(host, run), step
     assert differences(picture(host), before) == []
 
@@ -433,7 +451,7 @@ class TestContents:
         await web(host)
         names = tuple(f"c{number}" for number in range(10))
         job = await done(host, Clone(vm(host, "web").id, names))
-        assert len([line for line in host.memory_zfs.commands if line.startswith("snapshot")]) == 3
+        assert len([line for line in host.memory_zfs.commands if line.startswith("program")]) == 3
         origins = {host.memory_zfs.sets[f"rpool/vms/{name}"].origin for name in names}
         assert [each and each.name for each in origins] == [job.result["snapshot"]]
 

@@ -193,6 +193,12 @@ def without_secrets(xml: str) -> str:
     return ET.tostring(domain, encoding="unicode")
 
 
+def left_out(xml: str) -> str:
+    """What of a VM is not in its volumes, and so in no snapshot of them: "tpm" for an emulated TPM, whose state libvirt
+    keeps in files; or the empty string."""
+    return "tpm" if ET.fromstring(xml).find("devices/tpm/backend[@type='emulator']") is not None else ""
+
+
 def console_path(live_xml: str) -> str:
     """The pseudo-terminal of a running domain's serial console, or the empty string."""
     source = ET.fromstring(live_xml).find("devices/serial[@type='pty']/source")

@@ -36,7 +36,8 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot of one volume; `name` is the part after the '@', creation in seconds since 1970."""
+    """A snapshot of one volume; `name` is the part after the '@', creation in seconds since 1970; excludes: what of the
+    VM is not in it; holds: how many there are on it (zfs-hold(8))."""
 
     dataset: str
     name: str
@@ -46,6 +47,8 @@ class Snapshot:
     kind: str = "foreign"
     consistency: str = ""
     used: int = 0
+    excludes: str = ""
+    holds: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,14 @@ class SnapshotSet:
     used: int
     parts: dict[str, Snapshot]
     clones: tuple[str, ...]
+
+    @property
+    def excludes(self) -> str:
+        return next((part.excludes for part in self.parts.values() if part.excludes), "")
+
+    @property
+    def held(self) -> bool:
+        return any(part.holds for part in self.parts.values())
 
 
 def role(dataset: Dataset) -> str:

@@ -12,11 +12,12 @@ from .power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
 from .request import Request
 from .rollback import Rollback
 from .snapshot import TakeVmSnapshot
+from .snapshot_all import SnapshotAll
 
 REQUESTS: dict[str, type[Request]] = {
     each.operation: each
     for each in (
         AddImage, Autostart, Clone, Create, Delete, DeleteVmSnapshot, Pause, PowerOff, Reboot, RemoveImage,
-        RenewVmIdentity, Resume, Rollback, Shutdown, Start, TakeVmSnapshot,
+        RenewVmIdentity, Resume, Rollback, Shutdown, SnapshotAll, Start, TakeVmSnapshot,
     )
 }  # fmt: skip

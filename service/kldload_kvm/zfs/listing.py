@@ -12,11 +12,11 @@ from .commands import Zfs
 
 # One list of columns serves both, so that one command can read datasets and snapshots by name.
 NATIVE = ("name", "type", "guid", "createtxg", "creation", "volsize", "used", "available", "volblocksize", "origin",
-          "mountpoint", "compression")  # fmt: skip
+          "mountpoint", "compression", "userrefs")  # fmt: skip
 OURS = tuple(dict.fromkeys(properties.OF_DATASETS + properties.OF_SNAPSHOTS))
 COLUMNS = ",".join(NATIVE + OURS)
 # Without what makes ZFS open every snapshot: 'used' of 1,000 snapshots took eleven seconds, these columns one.
-SNAPSHOT_NATIVE = ("name", "guid", "createtxg", "creation")
+SNAPSHOT_NATIVE = ("name", "guid", "createtxg", "creation", "userrefs")
 SNAPSHOT_COLUMNS = ",".join(SNAPSHOT_NATIVE + properties.OF_SNAPSHOTS)
 
 
@@ -108,4 +108,6 @@ def _snapshot(values: dict[str, str]) -> Snapshot:
         kind=values[properties.KIND] or "foreign",
         consistency=values[properties.CONSISTENCY],
         used=int(values.get("used") or 0),
+        excludes=values[properties.EXCLUDES],
+        holds=int(values["userrefs"] or 0),
     )
