@@ -35,6 +35,20 @@ class Snap:
 
 
 @dataclass(eq=False)
+class Mark:
+    """A bookmark."""
+
+    dataset: str
+    name: str
+    guid: int
+    txg: int
+
+    @property
+    def full(self) -> str:
+        return f"{self.dataset}#{self.name}"
+
+
+@dataclass(eq=False)
 class Set:
     """A filesystem or volume."""
 
@@ -64,6 +78,7 @@ class MemoryZfs(Zfs):
         super().__init__()
         self.sets: dict[str, Set] = {}
         self.snaps: list[Snap] = []
+        self.marks: list[Mark] = []
         self.open: set[str] = set()
         self.commands: list[str] = []
         self.through: Callable[[str, Callable[[], str]], Awaitable[str]] = at_once
@@ -129,7 +144,10 @@ class MemoryZfs(Zfs):
                 if kind in kinds or kinds == ["all"]:
                     found[each.full if isinstance(each, Snap) else each.name] = each
         columns = options["-o"].split(",")
+        shown = [m for m in self.marks if "bookmark" in kinds and any(_under(m.dataset, n, depth) for n in names)]
         lines = ["\t".join(self._value(each, column) for column in columns) for _, each in sorted(found.items())]
+        known = [{"name": m.full, "type": "bookmark", "guid": str(m.guid), "createtxg": str(m.txg)} for m in shown]
+        lines += ["\t".join(mark.get(column, "-") for column in columns) for mark in known]
         return "".join(f"{line}\n" for line in lines), "".join(f"{line}\n" for line in missing)
 
     def _get(self, *args: str) -> tuple[str, str]:
@@ -275,8 +293,8 @@ class MemoryZfs(Zfs):
             raise Refusal(f"cannot rename to '{new}': parent does not exist")
         self.sets[new] = self.sets.pop(old)
         self.sets[new].name = new
-        for snap in self.of(old):
-            snap.dataset = new
+        for each in (*self.of(old), *(mark for mark in self.marks if mark.dataset == old)):
+            each.dataset = new
 
     def _promote(self, name: str) -> None:
         promoted = self.sets[name]
@@ -284,9 +302,9 @@ class MemoryZfs(Zfs):
         if shared is None:
             raise Refusal(f"cannot promote '{name}': not a cloned filesystem")
         before = self.sets[shared.dataset]
-        for snap in self.of(before.name):
-            if snap.txg <= shared.txg:
-                snap.dataset = name
+        for each in (*self.of(before.name), *(mark for mark in self.marks if mark.dataset == before.name)):
+            if each.txg <= shared.txg:
+                each.dataset = name
         promoted.origin, before.origin = before.origin, shared
 
     def _destroy(self, name: str) -> None:
@@ -340,3 +358,9 @@ class MemoryZfs(Zfs):
         """A guid and a transaction group that nothing had before. A guid is more than a double can hold."""
         self._number += 1
         return (1 << 60) + self._number, self._number
+
+
+def _under(dataset: str, name: str, depth: int) -> bool:
+    """Whether bookmarks of a dataset are among what is listed of `name` down to that depth."""
+    below = dataset.startswith(f"{name}/") and dataset.count("/") - name.count("/") < depth
+    return bool(depth) and (dataset == name or below)

@@ -31,7 +31,7 @@ from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.journal import MemoryJournal
 from kldload_kvm.model.constants import PREFIX, ROOT
 from kldload_kvm.model.contract import Interface
-from kldload_kvm.model.domain_xml import build
+from kldload_kvm.model.domain_xml import build, pack
 from kldload_kvm.model.firmware import FirmwarePair
 from kldload_kvm.ops.request import Facts, View
 from memory_host import Guest, MemoryHost
@@ -219,7 +219,9 @@ class Served:
         await self.host.virt.define(build(spec(name)))
         for snapshot in snapshots:
             names = [f"{each.name}@{snapshot}" for each in volumes_of(name)]
-            await self.host.zfs.snapshot(names, {"org.kldload.kvm:kind": "manual"})
+            await self.host.zfs.snapshot(
+                names, {"org.kldload.kvm:kind": "manual", "org.kldload.kvm:domain": pack(build(spec(name)))}
+            )
         guest = self.host.guest(name)
         if state != "shutoff":
             self.host.memory_virt.put(guest, state)

@@ -39,7 +39,7 @@ OPTIONS: dict[str, Any] = {
     "network": "none", "volblocksize": 65536, "compression": "lz4", "hostname": "h", "user": "u", "ssh-keys": [],
     "start": True, "autostart": True, "timeout": 1, "snapshot": "s1", "force": True, "offset": 0, "limit": 1,
     "wait": True, "request-id": "r", "auth.no_user_interaction": False, "format": "iso", "sha256": "a" * 64,
-    "kind": "auto",
+    "kind": "auto", "with-definition": True,
 }  # fmt: skip
 LEFT_OUT = {"iso", "password-hash", "name", "require-consistency", "plan-only"}
 

@@ -69,6 +69,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--names", action="store_true", help="list: print the names alone, one a line")
     made.add_argument("--force", "-f", action="store_true", help="rollback: force a running VM off first")
     made.add_argument("--start", action="store_true", help="rollback: start the VM afterwards")
+    made.add_argument(
+        "--with-definition", action="store_true", help="rollback: bring the VM's definition of that moment back, too"
+    )
     add_common(made, changes=True)
     return made
 
@@ -92,7 +95,13 @@ def act(command: Command) -> int | None:
         show(command, vm)
         return None
     if args.action == "rollback":
-        start = partial(vm.rollback, snapshot=args.snapshot, force=args.force or None, start=args.start or None)
+        start = partial(
+            vm.rollback,
+            snapshot=args.snapshot,
+            force=args.force or None,
+            start=args.start or None,
+            with_definition=args.with_definition or None,
+        )
         return hinted(command, vm, lambda: command.operate(start, lambda result: rolled_back(vm, result)))
     start = partial(vm.delete_snapshot, args.snapshot)
     told = f"{first_disk(vm)}@{args.snapshot} deleted"
@@ -127,8 +136,9 @@ def check(args: argparse.Namespace) -> None:
         raise InvalidArgument("which snapshot?", hint=f"see: kvm-snap {vm} list")
     if action == "list" and args.snapshot:
         raise InvalidArgument("a snapshot cannot be listed alone", hint=f"write: kvm-snap {vm} list")
-    if action != "rollback" and (args.force or args.start):
-        raise InvalidArgument("--force and --start go with rollback only", hint="see: kvm-snap --help")
+    if action != "rollback" and (args.force or args.start or args.with_definition):
+        what = "--force, --start and --with-definition go with rollback only"
+        raise InvalidArgument(what, hint="see: kvm-snap --help")
     if action != "list" and args.names:
         raise InvalidArgument("--names goes with list only", hint="see: kvm-snap --help")
     if action != "create" and args.consistency:
@@ -146,8 +156,9 @@ def check_all(args: argparse.Namespace) -> None:
     if words and not words[0].startswith("@"):
         why = "it may be meant as a VM or as a snapshot's name"
         raise InvalidArgument(f"what is {words[0]!r}?", why, f"write: kvm-snap --all @{words[0]}, or leave out --all")
-    if args.force or args.start or args.names:
-        raise InvalidArgument("--force, --start and --names do not go with --all", hint="see: kvm-snap --help")
+    if args.force or args.start or args.with_definition or args.names:
+        what = "--force, --start, --with-definition and --names do not go with --all"
+        raise InvalidArgument(what, hint="see: kvm-snap --help")
     if args.auto and words:
         raise InvalidArgument("--auto chooses the name itself", "automatic snapshots are named after the time", "")
     args.snapshot = snapshot(words[0]) if words else None

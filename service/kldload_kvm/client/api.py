@@ -829,6 +829,7 @@ class Vm(Object):
         snapshot: str | None = None,
         force: bool | None = None,
         start: bool | None = None,
+        with_definition: bool | None = None,
         wait: bool | None = None,
         plan_only: bool | None = None,
         request_id: str | None = None,
@@ -840,11 +841,14 @@ class Vm(Object):
         snapshot: Name of the snapshot; the newest one made by a person or the timer if not given.
         force: Force a running VM off first.
         start: Start the VM afterwards.
+        with_definition: Bring the libvirt domain's definition of that moment back, too; it was kept without passwords
+            and other secrets.
         """
         options = given(
             ("snapshot", "s", snapshot),
             ("force", "b", force),
             ("start", "b", start),
+            ("with-definition", "b", with_definition),
             ("wait", "b", wait),
             ("plan-only", "b", plan_only),
             ("request-id", "s", request_id),

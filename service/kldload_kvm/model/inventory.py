@@ -17,8 +17,18 @@ TRASH = ".trash"
 
 
 @dataclass(frozen=True)
+class Bookmark:
+    """What is left of a snapshot that an incremental send can begin from; `name` is the part after the '#'."""
+
+    name: str
+    guid: str
+    createtxg: int
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """A filesystem or volume; sizes in bytes. properties: those of ours that are set on it."""
+    """A filesystem or volume; sizes in bytes. properties: those of ours that are set on it; bookmarks: as of when it
+    was last read with its snapshots."""
 
     name: str
     guid: str
@@ -32,6 +42,7 @@ class Dataset:
     mountpoint: str = ""
     compression: str = ""
     properties: dict[str, str] = field(default_factory=dict)
+    bookmarks: tuple[Bookmark, ...] = ()
 
 
 @dataclass(frozen=True)

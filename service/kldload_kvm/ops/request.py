@@ -14,6 +14,7 @@ from ..config import Config
 from ..engine.plan import Guard, Plan, Step
 from ..images.store import Image
 from ..model import names
+from ..model.domain_xml import digest
 from ..model.errors import AlreadyExists, LibvirtUnavailable, NoSpace, NotFound, WrongState
 from ..model.firmware import FirmwarePair
 from ..model.inventory import Domain, Inventory, Snapshot, SnapshotSet, Vm
@@ -166,6 +167,11 @@ def vm_guards(vm: Vm) -> tuple[Guard, ...]:
     """What any plan on a VM depends on: its volumes are those, and its state is that."""
     volumes = tuple(Guard("guid", each.name, each.guid) for each in vm.volumes)
     return volumes + ((Guard("state", vm.domain.uuid, vm.domain.state),) if vm.domain else ())
+
+
+def definition_guard(vm: Vm) -> tuple[Guard, ...]:
+    """For a plan that copies the definition or gives it up: it is that one."""
+    return (Guard("definition", vm.domain.uuid, digest(vm.domain.xml)),) if vm.domain else ()
 
 
 def set_guards(parts: Mapping[str, Snapshot]) -> tuple[Guard, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..engine.plan import Run, Step, step_kind
 from ..model import properties
-from ..model.errors import Busy, KvmError, NotFound
+from ..model.errors import Busy, KvmError, NotFound, ZfsFailed
 from ..model.inventory import is_trash
 from ..model.sizes import format_size
 from ..waiting import until
@@ -128,6 +128,24 @@ class PromoteVolume(Step):
     async def undo(self, host: Host, run: Run) -> None:
         if await self.done(host, run):
             await host.zfs.promote(self.origin)
+
+
+@step_kind
+@dataclass(frozen=True)
+class PromoteBack(PromoteVolume):
+    """A rollback's promotion. guid: of the snapshot that the volume is brought back to, which must be the volume's own
+    afterwards."""
+
+    kind = "volume.promote-back"
+    snapshot: str = ""
+    guid: str = ""
+
+    async def do(self, host: Host, run: Run) -> None:
+        await super().do(host, run)
+        found = await guid_of(host, f"{self.dataset}@{self.snapshot}")
+        if found != self.guid:
+            why = f"@{self.snapshot} has the guid {found or 'of nothing at all'}, and {self.guid} was meant"
+            raise ZfsFailed(f"{self.dataset} is not what it was to be brought back to", why, "look at it again")
 
 
 @step_kind
