@@ -382,14 +382,17 @@ class MemoryAgent:
         return self.virt.guests[uuid].agent
 
     async def freeze(self, uuid: str) -> int:
+        try:
+            return await self.begin_freeze(uuid, 30)
+        except BaseException:
+            self._there(uuid).frozen = False  # "on any failure the guest is thawed before it raises"
+            raise
+
+    async def begin_freeze(self, uuid: str, timeout: int) -> int:
         guest = self._there(uuid)
         if not guest.freezes:
             raise GuestFailed("the guest was not frozen", "a file system does not answer", "")
-        try:
-            await self.virt.troubles.change(f"freeze {guest.name}", lambda: setattr(guest, "frozen", True))
-        except BaseException:
-            guest.frozen = False  # "on any failure the guest is thawed before it raises"
-            raise
+        await self.virt.troubles.change(f"freeze {guest.name}", lambda: setattr(guest, "frozen", True))
         return 1
 
     async def frozen(self, uuid: str) -> bool:

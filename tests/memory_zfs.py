@@ -7,12 +7,13 @@ contents, a byte string, so that a test sees whether data came back.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kldload_kvm.zfs.commands import Zfs
 
-MUTATING = frozenset({"create", "clone", "snapshot", "rename", "promote", "destroy", "set", "inherit"})
+MUTATING = frozenset({"create", "clone", "snapshot", "rename", "promote", "destroy", "set", "inherit", "program"})
 
 
 @dataclass(eq=False)
@@ -26,10 +27,25 @@ class Snap:
     contents: bytes
     size: int
     values: dict[str, str] = field(default_factory=dict)
+    holds: set[str] = field(default_factory=set)
 
     @property
     def full(self) -> str:
         return f"{self.dataset}@{self.name}"
+
+
+@dataclass(eq=False)
+class Mark:
+    """A bookmark."""
+
+    dataset: str
+    name: str
+    guid: int
+    txg: int
+
+    @property
+    def full(self) -> str:
+        return f"{self.dataset}#{self.name}"
 
 
 @dataclass(eq=False)
@@ -62,6 +78,7 @@ class MemoryZfs(Zfs):
         super().__init__()
         self.sets: dict[str, Set] = {}
         self.snaps: list[Snap] = []
+        self.marks: list[Mark] = []
         self.open: set[str] = set()
         self.commands: list[str] = []
         self.through: Callable[[str, Callable[[], str]], Awaitable[str]] = at_once
@@ -127,11 +144,20 @@ class MemoryZfs(Zfs):
                 if kind in kinds or kinds == ["all"]:
                     found[each.full if isinstance(each, Snap) else each.name] = each
         columns = options["-o"].split(",")
+        shown = [m for m in self.marks if "bookmark" in kinds and any(_under(m.dataset, n, depth) for n in names)]
         lines = ["\t".join(self._value(each, column) for column in columns) for _, each in sorted(found.items())]
+        known = [{"name": m.full, "type": "bookmark", "guid": str(m.guid), "createtxg": str(m.txg)} for m in shown]
+        lines += ["\t".join(mark.get(column, "-") for column in columns) for mark in known]
         return "".join(f"{line}\n" for line in lines), "".join(f"{line}\n" for line in missing)
 
     def _get(self, *args: str) -> tuple[str, str]:
-        options, (key, name) = self._options(args, {"-o", "-s"}, {"-Hp"})
+        options, (key, *names) = self._options(args, {"-o", "-s"}, {"-Hp"})
+        if options.get("-o") == "name,value":
+            there = [name for name in names if self._exists(name)]
+            missing = [f"cannot open '{name}': dataset does not exist" for name in names if name not in there]
+            lines = [f"{name}\t{self._value(self._find(name), key)}" for name in there]
+            return "".join(f"{line}\n" for line in lines), "".join(f"{line}\n" for line in missing)
+        (name,) = names
         record = self._find(name)
         if key != "all":
             return self._value(record, key) + "\n", ""
@@ -140,7 +166,8 @@ class MemoryZfs(Zfs):
 
     def _value(self, record: Set | Snap, column: str) -> str:
         if isinstance(record, Snap):
-            own = {"name": record.full, "type": "snapshot", "used": "0", "volsize": str(record.size)}
+            own = {"name": record.full, "type": "snapshot", "used": "0", "volsize": str(record.size),
+                   "userrefs": str(len(record.holds))}  # fmt: skip
             above = record.dataset
         else:
             volume = record.kind == "volume"
@@ -233,6 +260,30 @@ class MemoryZfs(Zfs):
             new.append(Snap(dataset, name, self._new()[0], txg, taken.contents, taken.size, dict(self.values)))
         self.snaps += new
 
+    def _program(self, *args: str) -> str:
+        """What zfs/snapshot_all.lua does."""
+        _, words = self._options(args, {"-t", "-m"}, {"-j", "--"})
+        pool, script, name, key, tag, mode, *rest = words
+        assert pool in self.sets and script.endswith("snapshot_all.lua")
+        txg, wanted, outcome = self._new()[1], [], dict[str, str]()
+        while rest:
+            dataset, count, *rest = rest
+            assert dataset.partition("/")[0] == pool
+            pairs, rest = rest[: int(count) * 2], rest[int(count) * 2 :]
+            full, values = f"{dataset}@{name}", {key: tag, **dict(zip(pairs[::2], pairs[1::2], strict=True))}
+            if dataset not in self.sets:
+                outcome[dataset] = "gone"
+            elif not self._exists(full):
+                wanted.append((self.sets[dataset], values))
+            else:
+                outcome[dataset] = "taken" if self._value(self._find(full), key) == tag else "exists"
+        none = mode == "together" and set(outcome.values()) - {"taken"}
+        for taken, values in wanted:
+            outcome[taken.name] = "left" if none else "taken"
+            if not none:
+                self.snaps.append(Snap(taken.name, name, self._new()[0], txg, taken.contents, taken.size, values))
+        return json.dumps({"return": outcome})
+
     def _rename(self, old: str, new: str) -> None:
         if old not in self.sets:
             raise Refusal(f"cannot open '{old}': dataset does not exist")
@@ -242,8 +293,8 @@ class MemoryZfs(Zfs):
             raise Refusal(f"cannot rename to '{new}': parent does not exist")
         self.sets[new] = self.sets.pop(old)
         self.sets[new].name = new
-        for snap in self.of(old):
-            snap.dataset = new
+        for each in (*self.of(old), *(mark for mark in self.marks if mark.dataset == old)):
+            each.dataset = new
 
     def _promote(self, name: str) -> None:
         promoted = self.sets[name]
@@ -251,9 +302,9 @@ class MemoryZfs(Zfs):
         if shared is None:
             raise Refusal(f"cannot promote '{name}': not a cloned filesystem")
         before = self.sets[shared.dataset]
-        for snap in self.of(before.name):
-            if snap.txg <= shared.txg:
-                snap.dataset = name
+        for each in (*self.of(before.name), *(mark for mark in self.marks if mark.dataset == before.name)):
+            if each.txg <= shared.txg:
+                each.dataset = name
         promoted.origin, before.origin = before.origin, shared
 
     def _destroy(self, name: str) -> None:
@@ -263,6 +314,8 @@ class MemoryZfs(Zfs):
                 snap = next((s for s in self.of(dataset) if s.name == each), None)
                 if snap is None:
                     raise Refusal("could not find any snapshots to destroy; check snapshot names.")
+                if snap.holds:
+                    raise Refusal(f"cannot destroy '{snap.full}': dataset is busy")
                 if any(s.origin is snap for s in self.sets.values()):
                     raise Refusal(f"cannot destroy '{snap.full}': snapshot has dependent clones")
                 self.snaps.remove(snap)
@@ -315,3 +368,9 @@ class MemoryZfs(Zfs):
         """A guid and a transaction group that nothing had before. A guid is more than a double can hold."""
         self._number += 1
         return (1 << 60) + self._number, self._number
+
+
+def _under(dataset: str, name: str, depth: int) -> bool:
+    """Whether bookmarks of a dataset are among what is listed of `name` down to that depth."""
+    below = dataset.startswith(f"{name}/") and dataset.count("/") - name.count("/") < depth
+    return bool(depth) and (dataset == name or below)

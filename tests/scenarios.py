@@ -29,7 +29,7 @@ class Scene:
     interface: str
     method: str
     signature: str = ""
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     options: tuple[tuple[str, str, str], ...] = ()
     adds: frozenset[str] = frozenset()
     removes: frozenset[str] = frozenset()
@@ -41,7 +41,8 @@ class Scene:
         options = (*self.options, *more)
         flat = [word for option in options for word in option]
         signature = f"{self.signature}a{{sv}}"
-        done = call(self.path(), self.interface, self.method, signature, *self.arguments, str(len(options)), *flat)
+        given = self.arguments() if callable(self.arguments) else self.arguments
+        done = call(self.path(), self.interface, self.method, signature, *given, str(len(options)), *flat)
         return str(data(done)[0])
 
 
@@ -82,6 +83,16 @@ def with_image() -> None:
     disk = image_files.disk(Path("/var/tmp") / IMAGE)
     run("kvm-image", "add", str(disk))
     disk.unlink()
+
+
+def two_disks() -> None:
+    vm()
+    run("kvm-vm", "attach-disk", "web-1", "64M")
+
+
+def first_card() -> tuple[str, ...]:
+    """The address of web-1's only network card."""
+    return (run("virsh", "domiflist", "--inactive", "web-1").stdout.split()[-1],)
 
 
 def web_1() -> str:
@@ -145,6 +156,29 @@ SCENES: Mapping[str, Scene] = {
         | each(*BOTH, at="@stable", below="/.trash/web-1-TIME") | each(*BOTH, at="@later", below="/.trash/web-1-TIME"),
         removes=each(*BOTH) | each(*BOTH, at="@stable") | each(*BOTH, at="@later"), states={}, contents="",
     ),
+    "vm.snapshot-all": Scene(
+        running, root, "Manager", "SnapshotAll", options=(("name", "s", "all"),),
+        adds=each(*BOTH, "/bystander", "/bystander.nvram", at="@all"), states=RUNNING,
+    ),
+    "vm.attach-disk": Scene(
+        running, web_1, "Vm", "AttachDisk", "t", (str(64 << 20),), adds=each("/web-1.vdb"), states=RUNNING,
+    ),
+    "vm.detach-disk": Scene(
+        two_disks, web_1, "Vm", "DetachDisk", "s", ("vdb",),
+        adds=TRASH | each("/web-1.vdb", below="/.trash/web-1-TIME"), removes=each("/web-1.vdb"), states=OFF,
+    ),
+    "vm.attach-nic": Scene(running, web_1, "Vm", "AttachNic", states=RUNNING),
+    "vm.detach-nic": Scene(off, web_1, "Vm", "DetachNic", "s", first_card, states=OFF),
+    "vm.rename": Scene(
+        snapshotted, web_1, "Vm", "Rename", "s", ("web-9",),
+        adds=each("/web-9", "/web-9.nvram") | each("/web-9", "/web-9.nvram", at="@stable")
+        | each("/web-9", "/web-9.nvram", at="@later"),
+        removes=each(*BOTH) | each(*BOTH, at="@stable") | each(*BOTH, at="@later"),
+        states={"web-9": "shut off"}, contents="",
+    ),
+    "vm.resize": Scene(running, web_1, "Vm", "Resize", "st", ("vda", str(128 << 20)), states=RUNNING),
+    "vm.set-memory": Scene(running, web_1, "Vm", "SetMemory", "t", (str(192 << 20),), states=RUNNING),
+    "vm.set-vcpus": Scene(running, web_1, "Vm", "SetVcpus", "u", ("2",), states=RUNNING),
     "image.remove": Scene(with_image, storage, "Storage", "Remove", "s", (IMAGE,), states={}, contents=""),
 }  # fmt: skip
 

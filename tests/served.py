@@ -32,7 +32,7 @@ from kldload_kvm.engine.journal import MemoryJournal
 from kldload_kvm.model import properties
 from kldload_kvm.model.constants import PREFIX, ROOT
 from kldload_kvm.model.contract import Interface
-from kldload_kvm.model.domain_xml import build
+from kldload_kvm.model.domain_xml import build, pack
 from kldload_kvm.model.firmware import FirmwarePair
 from kldload_kvm.ops.request import Facts, View
 from memory_host import Guest, MemoryHost
@@ -206,7 +206,8 @@ class Served:
         assert await take_name(self.bus, PREFIX)
 
     def view(self, uid: int) -> View:
-        return View(self.host.inventory, self.host.config, self.facts, datetime.now(UTC), uid)
+        holder = self.engine.locks.holder
+        return View(self.host.inventory, self.host.config, self.facts, datetime.now(UTC), uid, holder=holder)
 
     async def _reload(self) -> None:
         self.reloads += 1
@@ -220,8 +221,8 @@ class Served:
         paths = {target: each.name for each in volumes if (target := each.properties.get(properties.TARGET))}
         await self.host.virt.define(build(spec(name, disks=paths)))
         for snapshot in snapshots:
-            names = [f"{each.name}@{snapshot}" for each in volumes]
-            await self.host.zfs.snapshot(names, {"org.kldload.kvm:kind": "manual"})
+            values = {"org.kldload.kvm:kind": "manual", "org.kldload.kvm:domain": pack(build(spec(name)))}
+            await self.host.zfs.snapshot([f"{each.name}@{snapshot}" for each in volumes], values)
         guest = self.host.guest(name)
         if state != "shutoff":
             self.host.memory_virt.put(guest, state)

@@ -322,6 +322,19 @@ class Standin:
             steps = [f"snapshot rpool/vms/{name}@{snapshot}"] * (30 if snapshot == "slow" else 1)
             result = {"snapshot": ("s", snapshot), "consistency": ("s", "off"), "held": ("d", 0.0)}
             return steps, result, lambda: self.snapshots[message.path].append(snapshot), []
+        if method.name == "SnapshotAll":
+            snapshot = options.get("name", "2026-04-01_153022")
+            paths = [path for path, (kind, _) in self.objects.items() if kind.short == "Vm"]
+            rows = [
+                {"vm": ("s", self.objects[path][1]["Name"]), "consistency": ("s", "app"), "held": ("d", 0.41),
+                 "volumes": ("t", 2)}
+                for path in paths
+            ]  # fmt: skip
+            result = {
+                "snapshot": ("s", snapshot), "snapshots": ("aa{sv}", [wrap(row) for row in rows]),
+                "missing": ("as", ["rpool/vms/web-9.nvram"]), "left-out": ("as", ["web-8"]), "unanswered": ("as", []),
+            }  # fmt: skip
+            return ["take them"], result, lambda: [self.snapshots[path].append(snapshot) for path in paths], []
         if method.name == "Clone":
             names = message.body[0]
             paths = [f"{ROOT}/vm/{each.replace('-', '_')}" for each in names]

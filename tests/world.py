@@ -147,5 +147,12 @@ class World:
         return View(self.inventory, self.config, replace(self.facts, **facts), NOW, 1000, random.Random(7))
 
 
+def definition_of(host: World, name: str) -> str:
+    """What tells a VM's definition from another."""
+    found = host.get(name).domain
+    assert found
+    return domain_xml.digest(found.xml)
+
+
 def device_of(name: str) -> str:
     return device(f"rpool/vms/{name}")

@@ -133,7 +133,8 @@ class Daemon:
 
     def view(self, uid: int) -> View:
         """What a plan is made from, now."""
-        return View(self.inventory, self.config, self.facts, datetime.now(UTC), uid)
+        holder = self.engine.locks.holder
+        return View(self.inventory, self.config, self.facts, datetime.now(UTC), uid, holder=holder)
 
     # -- facts ---------------------------------------------------------------------------------------------------------
 

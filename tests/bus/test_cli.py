@@ -144,6 +144,22 @@ def test_clones_from_a_new_and_from_a_named_snapshot(standin: Standin) -> None:
     assert options(standin, "Clone") == {"snapshot": "stable"}
 
 
+def test_a_snapshot_of_all_vms_tells_of_each_and_of_those_that_were_not(standin: Standin) -> None:
+    assert said("kvm-snap --all") == (
+        "web-1@2026-04-01_153022 taken (frozen by its agent for 0.4 s)\n"
+        "web-2@2026-04-01_153022 taken (frozen by its agent for 0.4 s)\n"
+        "locked@2026-04-01_153022 taken (frozen by its agent for 0.4 s)\n"
+        "denied@2026-04-01_153022 taken (frozen by its agent for 0.4 s)\n"
+        "rpool/vms/web-9.nvram: not taken, it was gone by then\n"
+        "web-8: left out, another job is at work on it\n"
+    )
+    assert options(standin, "SnapshotAll") == {}
+    assert said("kvm-snap --all create @stable --require app --storage vms").startswith("web-1@stable taken")
+    wanted = {"name": "stable", "require-consistency": "app", "storage": "vms"}
+    assert options(standin, "SnapshotAll") == wanted
+    assert said("kvm-snap web-1 list --names") == "2026-04-01_153022\nstable\n"
+
+
 def test_snapshots_are_taken_listed_returned_to_and_deleted(standin: Standin) -> None:
     assert said("kvm-snap web-1") == "rpool/vms/web-1@2026-04-01_153022 taken (shut off)\n"
     assert said("kvm-snap web-1 create @stable") == "rpool/vms/web-1@stable taken (shut off)\n"
@@ -249,6 +265,11 @@ def test_a_failed_job_is_the_commands_error_in_three_lines(standin: Standin) -> 
         ("kvm-snap web-1@stable", 2, "write: kvm-snap web-1 create @stable"),
         ("kvm-snap web-1 lits", 2, "did you mean list?"),
         ("kvm-snap web-1 delete", 2, "see: kvm-snap web-1 list"),
+        ("kvm-snap", 2, "write: kvm-snap NAME, or kvm-snap --all"),
+        ("kvm-snap --all rollback", 2, "write: kvm-snap --all @NAME"),
+        ("kvm-snap --all web-1 @s", 2, "write: kvm-snap --all @NAME"),
+        ("kvm-snap --all stable", 2, "write: kvm-snap --all @stable"),
+        ("kvm-snap web-1 --auto", 2, "see: kvm-snap --help"),
         ("kvm-vm web-1 start", 2, "write: kvm-vm start web-1"),
         ("kvm-vm strat web-1", 2, "did you mean start?"),
         ("kvm-create x --ram lots", 2, "write it as 512M, 40G or 1.5T"),

@@ -42,7 +42,7 @@ OPTIONS: dict[str, Any] = {
     "network": "network=default", "volblocksize": 65536, "compression": "lz4", "hostname": "h", "user": "u",
     "ssh-keys": [], "start": True, "autostart": True, "timeout": 1, "snapshot": "s1", "force": True,
     "offset": 0, "limit": 1, "target": "vdc", "wait": True, "request-id": "r", "auth.no_user_interaction": False,
-    "format": "iso", "sha256": "a" * 64,
+    "format": "iso", "sha256": "a" * 64, "kind": "auto", "with-definition": True,
 }  # fmt: skip
 LEFT_OUT = {"iso", "password-hash", "name", "require-consistency", "plan-only"}
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scenarios import SCENES, Scene
 
 from host import (
     ROOT,
@@ -32,6 +31,7 @@ from host import (
     wait_until,
     zfs,
 )
+from scenarios import SCENES, Scene
 
 HERE = Path(__file__).parent
 UNIT = "kldload-kvmd.service"
@@ -104,7 +104,7 @@ class Bystander:
         self.before = self.now()
 
     def now(self) -> object:
-        volumes = {name: guid for name, guid in datasets().items() if "/bystander" in name}
+        volumes = {n: guid for n, guid in datasets().items() if "/bystander" in n and not n.endswith("@all")}
         return volumes, run("virsh", "domid", "bystander").stdout, run("virsh", "domstate", "bystander").stdout
 
 

@@ -380,3 +380,31 @@ class TestKept:
         bomb = base64.b85encode(zlib.compress(b"<a>" + b" " * (64 << 20) + b"</a>", 9)).decode()
         with pytest.raises(ValueError, match="too long"):
             unpack(bomb)
+
+
+class TestRestored:
+    """A definition of an earlier moment, as that of the VM as it is called now."""
+
+    def test_of_a_vm_that_was_not_renamed_is_the_same(self) -> None:
+        xml = domain_xml.build(spec("web"))
+        assert domain_xml.facts(domain_xml.restored(xml, name="web", uuid=uuid_of("web"))) == domain_xml.facts(xml)
+
+    def test_of_one_that_was_has_its_volumes_under_the_new_name(self) -> None:
+        xml = domain_xml.build(
+            spec("web", disks={"vda": "rpool/vms/web", "vdb": "rpool/vms/web.vdb", "vdc": "rpool/x"})
+        )
+        found = domain_xml.restored(xml, name="new", uuid="7")
+        assert domain_xml.facts(found).disks == {
+            "vda": "/dev/zvol/rpool/vms/new", "vdb": "/dev/zvol/rpool/vms/new.vdb", "vdc": "/dev/zvol/rpool/x",
+            "nvram": "/dev/zvol/rpool/vms/new.nvram",
+        }  # fmt: skip
+        assert "<name>new</name>" in found and "<uuid>7</uuid>" in found
+
+
+def test_secrets_are_named_by_what_holds_them() -> None:
+    xml = domain_xml.build(spec("web"))
+    assert domain_xml.secrets(xml) == ()
+    more = "<sysinfo type='fwcfg'><entry name='opt/x'>s</entry></sysinfo><launchSecurity type='sev'/></domain>"
+    with_both = xml.replace("</domain>", more).replace('autoport="yes"', 'autoport="yes" passwdValidTo="2026"')
+    assert domain_xml.secrets(with_both) == ("sysinfo", "launchSecurity", "graphics password")
+    assert domain_xml.secrets(domain_xml.without_secrets(with_both)) == ()

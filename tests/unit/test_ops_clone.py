@@ -30,7 +30,7 @@ from kldload_kvm.steps.guests import LetGo, Quiesce
 from kldload_kvm.steps.seeds import WriteCloneSeed
 from kldload_kvm.steps.snapshots import TakeSnapshot
 from kldload_kvm.steps.volumes import CloneVolume, CreateVolume
-from world import World, filesystem, guid_of, id_of, uuid_of
+from world import World, definition_of, filesystem, guid_of, id_of, uuid_of
 
 NOW = "clone-20260401_153022"
 
@@ -179,6 +179,7 @@ class TestSteps:
             Guard("guid", "rpool/vms/web", guid_of("rpool/vms/web")),
             Guard("guid", "rpool/vms/web.nvram", guid_of("rpool/vms/web.nvram")),
             Guard("state", uuid_of("web"), "running"),
+            Guard("definition", uuid_of("web"), definition_of(host, "web")),
             *(Guard("absent", f"rpool/vms/{name}{suffix}") for name in "ab" for suffix in ("", ".nvram")),
         }
 

@@ -15,7 +15,7 @@ from kldload_kvm.ops.identity import RenewVmIdentity
 from kldload_kvm.steps.domains import ForceOff, UndefineDomain
 from kldload_kvm.steps.guests import RenewIdentity
 from kldload_kvm.steps.volumes import CreateTrashEntry, RenameVolume, SetProperty
-from world import World, guid_of, id_of, uuid_of, volume
+from world import World, definition_of, guid_of, id_of, uuid_of, volume
 
 ENTRY = "web-20260401T153022Z"
 TRASH = f"rpool/vms/.trash/{ENTRY}"
@@ -85,6 +85,7 @@ class TestSteps:
         assert made.guards == (
             *(Guard("guid", name, guid_of(name)) for name in names),
             Guard("state", uuid_of("web"), "shutoff"),
+            Guard("definition", uuid_of("web"), definition_of(host, "web")),
         )
         assert (made.locks, made.objects) == ({"VM:web"}, (id_of("web"),))
 

@@ -9,11 +9,12 @@ import pytest
 
 from kldload_kvm.engine.plan import Guard, Plan
 from kldload_kvm.model import properties
-from kldload_kvm.model.domain_xml import unpack
+from kldload_kvm.model.domain_xml import digest, unpack
 from kldload_kvm.model.errors import InvalidArgument, KvmError, LibvirtUnavailable, NotFound, WrongState
+from kldload_kvm.model.inventory import Bookmark
 from kldload_kvm.ops.rollback import Rollback
-from kldload_kvm.steps.domains import ForceOff, StartDomain, StartNetwork
-from kldload_kvm.steps.volumes import CloneBack, CreateTrashEntry, PromoteVolume, RenameVolume
+from kldload_kvm.steps.domains import ForceOff, RestoreDefinition, StartDomain, StartNetwork
+from kldload_kvm.steps.volumes import CloneBack, CreateTrashEntry, PromoteBack, RenameVolume
 from world import World, filesystem, guid_of, id_of, uuid_of
 
 ENTRY = "web-20260401T153022Z"
@@ -48,8 +49,8 @@ class TestSteps:
             RenameVolume("rpool/vms/web.nvram", f"{TRASH}/web.nvram", guid_of("rpool/vms/web.nvram")),
             CloneBack(f"{TRASH}/web", "s1", "rpool/vms/web"),
             CloneBack(f"{TRASH}/web.nvram", "s1", "rpool/vms/web.nvram"),
-            PromoteVolume("rpool/vms/web", f"{TRASH}/web"),
-            PromoteVolume("rpool/vms/web.nvram", f"{TRASH}/web.nvram"),
+            PromoteBack("rpool/vms/web", f"{TRASH}/web", "s1", guid_of("rpool/vms/web@s1")),
+            PromoteBack("rpool/vms/web.nvram", f"{TRASH}/web.nvram", "s1", guid_of("rpool/vms/web.nvram@s1")),
         )
         assert (made.commit, made.finish, made.destroys, made.warnings) == (None, (), (), ())
         assert made.result == {"snapshot": "s1", "trash": ENTRY}
@@ -81,6 +82,49 @@ class TestSteps:
     def test_another_s_newer_snapshots_are_named_too(self, host: World) -> None:
         host.snap("web", "syncoid_x", "foreign", only=(".nvram",))
         assert "syncoid_x" in plan(host, snapshot="s1").warnings[0]
+
+    def test_everybody_who_needs_what_leaves_is_named_beforehand(self, host: World) -> None:
+        host.snap("web", "s2")
+        host.snap("web", "repl-9", "replication")
+        host.clone("web", "s2", "copy")
+        old = host.inventory.snapshots["rpool/vms/web"]["repl-9"]
+        host.inventory.put_snapshot(replace(old, holds=1))
+        disk = host.inventory.datasets["rpool/vms/web"]
+        marks = (Bookmark("before", "1", 1), Bookmark("after", "2", old.createtxg))
+        host.inventory.put_dataset(replace(disk, bookmarks=marks))
+        assert plan(host, snapshot="s1").warnings == (
+            "newer snapshots go to the trash with the state given up: repl-9, s2",
+            "of these, somebody holds (zfs holds names who): repl-9",
+            "these are clones of newer snapshots, whose origin will be in the trash: copy",
+            "replication goes on from these, and then has to go back to an older one that both sides have: "
+            "repl-9, rpool/vms/web#after",
+        )
+        assert plan(host, snapshot="repl-9").warnings == ()
+
+    def test_with_the_definition_of_that_moment(self, host: World) -> None:
+        made = plan(host, **{"with-definition": True, "start": True})
+        assert made.commit == RestoreDefinition(uuid_of("web"), "web", "rpool/vms/web", "s1")
+        assert isinstance(made.finish[-1], StartDomain)
+        domain = host.get("web").domain
+        assert domain
+        assert made.guards[-1] == Guard("definition", uuid_of("web"), digest(domain.xml))
+        assert made.warnings == (
+            "passwords and other secrets are not kept with a snapshot's definition: set them anew",
+        )
+
+    def test_with_the_definition_the_secrets_that_today_s_has_are_named(self, host: World) -> None:
+        domain = host.get("web").domain
+        assert domain
+        secret = "<launchSecurity type='sev'/></domain>"
+        host.inventory.put_domain(replace(domain, xml=domain.xml.replace("</domain>", secret)))
+        assert plan(host, **{"with-definition": True}).warnings[-1].endswith("today's has launchSecurity")
+
+    def test_with_the_definition_of_an_orphan_or_without_the_first_disk(self, host: World) -> None:
+        host.snap("web", "half", only=(".nvram",))
+        error = refusal(host, snapshot="half", **{"with-definition": True})
+        assert error.what == "@half has no definition of web"
+        host.inventory.remove_domain(uuid_of("web"))
+        assert isinstance(refusal(host, **{"with-definition": True}), WrongState)
 
     def test_volumes_without_that_snapshot_stay_and_are_named(self, host: World) -> None:
         host.snap("web", "half", only=("",))

@@ -24,7 +24,7 @@ from kldload_kvm.images.answer import Disk
 from kldload_kvm.images.seed import read_seed
 from kldload_kvm.model import cloud_init, properties
 from kldload_kvm.model.domain_devices import macs
-from kldload_kvm.model.domain_xml import unpack
+from kldload_kvm.model.domain_xml import build, unpack
 from kldload_kvm.model.errors import WrongState
 from kldload_kvm.model.firmware import FirmwarePair
 from kldload_kvm.model.inventory import Vm
@@ -43,12 +43,13 @@ from kldload_kvm.ops.resize import Resize
 from kldload_kvm.ops.resources import SetMemory, SetVcpus
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
+from kldload_kvm.ops.snapshot_all import SnapshotAll
 from kldload_kvm.steps import guests
 from kldload_kvm.steps import images as image_steps
 from loops import in_loop
 from memory_host import Guest, MemoryHost
 from memory_zfs import Set
-from world import FACTS, NOW
+from world import FACTS, NOW, spec, volumes_of
 
 VARIABLES = b"uefi variables"
 
@@ -172,6 +173,29 @@ async def cloned(host: MemoryHost) -> None:
     await host.known()
 
 
+async def redefined(host: MemoryHost) -> None:
+    """A VM whose definition has changed since its snapshot s1."""
+    await web(host)
+    xml = host.guest("web").xml
+    await host.virt.define(xml.replace("<vcpu ", "<title>new</title><vcpu "))
+    await host.known()
+
+
+async def several(host: MemoryHost) -> None:
+    """VMs on two pools: running with an agent, with one that cannot freeze, without any, paused, off, and an orphan."""
+    for name in ("froz", "deaf", "plain", "still", "fast", "off", "orphan"):
+        parent = "vmpool/vms" if name == "fast" else "rpool/vms"
+        for each in volumes_of(name, parent):
+            await host.zfs.create_volume(each.name, each.size, each.properties)
+        if name != "orphan":
+            await host.virt.define(build(spec(name, parent)))
+    for name, state in (("froz", "running"), ("deaf", "running"), ("plain", "running"), ("still", "paused")):
+        guest = host.guest(name)
+        guest.agent, guest.freezes = name in ("froz", "deaf"), name != "deaf"
+        host.memory_virt.put(guest, state)
+    await host.known()
+
+
 async def pending(host: MemoryHost) -> None:
     await web(host)
     await done(host, Clone(vm(host, "web").id, ("copy",)))
@@ -220,6 +244,8 @@ CASES = [
     Case("snapshot of a running VM", running, of("web", TakeVmSnapshot, "x")),
     Case("snapshot of a running VM with an agent", with_agent, of("web", TakeVmSnapshot, "x")),
     Case("snapshot of a paused VM", paused, of("web", TakeVmSnapshot, "x")),
+    Case("snapshot-all", several, lambda host: SnapshotAll("x")),
+    Case("snapshot-all of the timer", plain, lambda host: SnapshotAll(kind="auto")),
     Case("clone", plain, of("web", Clone, ("a", "b"))),
     Case("clone of a snapshot", plain, of("web", Clone, ("a", "b", "c"), "s1")),
     Case("clone of a running VM", running, of("web", Clone, ("a",))),
@@ -228,6 +254,7 @@ CASES = [
     Case("rollback", plain, of("web", Rollback)),
     Case("rollback past a newer snapshot", plain, of("web", Rollback, "s1")),
     Case("rollback of a running VM", running, of("web", Rollback, "s1", True)),
+    Case("rollback with the definition", redefined, of("web", Rollback, "s1", with_definition=True)),
     Case("rollback of a clone with clones", cloned, of("copy", Rollback, "s3")),
     Case("rollback of an origin with clones", cloned, of("web", Rollback, "s1")),
     Case("delete", plain, of("web", Delete)),
@@ -390,7 +417,7 @@ async def test_each_step_is_told_from_the_host_alone_to_be_done_and_to_be_undone
     for step, run in reversed(list(zip(plan.steps, runs, strict=True))):
         await step.undo(host, run)
         await step.undo(host, run)  # harmless when it is undone already
-        if step.kind not in ("guest.let-go", "volume.write-firmware-variables"):
+        if step.kind not in ("guest.let-go", "guests.let-go", "volume.write-firmware-variables"):
             assert not await step.done(host, run), step
     assert differences(picture(host), before) == []
 
@@ -421,6 +448,60 @@ class TestContents:
         assert [each.name for each in host.memory_zfs.of("rpool/vms/web")] == ["s1"]
         assert [each.name for each in host.memory_zfs.of(f"rpool/vms/.trash/{job.result['trash']}/web")] == ["s2"]
         assert sets["rpool/vms/web.nvram"].contents == VARIABLES
+
+    @in_loop
+    async def test_a_rollback_that_comes_to_another_snapshot_than_was_meant_is_undone(self) -> None:
+        """By its GUID: the name alone says nothing."""
+        host = await host_for(Case("", plain, lambda host: None))  # type: ignore[arg-type, return-value]
+        before = picture(host)
+        plan = Rollback(vm(host, "web").id, "s1").plan(view(host))
+        next(each for each in host.memory_zfs.of("rpool/vms/web.nvram") if each.name == "s1").guid = 7
+        job = Engine(host, MemoryJournal()).start(plan, 0)
+        await job.finished.wait()
+        assert job.error and "@s1 has the guid 7, and " in job.error.why
+        assert picture(host) == before
+
+    @in_loop
+    async def test_a_rollback_with_the_definition_brings_it_back_and_keeps_today_s_in_the_trash(self) -> None:
+        host = await host_for(Case("", redefined, lambda host: None))  # type: ignore[arg-type, return-value]
+        assert "<title>new</title>" in host.guest("web").xml
+        uuid = host.guest("web").uuid
+        job = await done(host, Rollback(vm(host, "web").id, "s1", with_definition=True))
+        assert job.state is State.SUCCEEDED
+        assert "<title>" not in host.guest("web").xml
+        assert host.guest("web").uuid == uuid
+        entry = host.memory_zfs.sets[f"rpool/vms/.trash/{job.result['trash']}"]
+        assert "<title>new</title>" in unpack(entry.values[properties.DOMAIN])
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (
+                lambda host: [s.values.pop(properties.DOMAIN, "") for s in host.memory_zfs.snaps],
+                "no definition was kept",
+            ),
+            (
+                lambda host: host.memory_zfs.sets.pop("rpool/vms/web.nvram"),
+                "volumes that are not there now: rpool/vms/web",
+            ),
+        ],
+    )
+    @in_loop
+    async def test_a_definition_that_cannot_be_had_undoes_the_rollback(
+        self, change: Callable[[MemoryHost], Any], told: str
+    ) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        await done(host, TakeVmSnapshot(vm(host, "web").id, "half"))
+        if "volumes" in told:
+            host.memory_zfs.snaps = [s for s in host.memory_zfs.snaps if s.dataset == "rpool/vms/web"]
+        change(host)
+        await host.known()
+        before = picture(host)
+        job = await done(host, Rollback(vm(host, "web").id, "half", with_definition=True))
+        assert job.error and told in job.error.why
+        assert picture(host) == before
 
     @in_loop
     async def test_a_rolled_back_volume_keeps_its_own_properties(self) -> None:
@@ -478,7 +559,7 @@ class TestContents:
         await web(host)
         names = tuple(f"c{number}" for number in range(10))
         job = await done(host, Clone(vm(host, "web").id, names))
-        assert len([line for line in host.memory_zfs.commands if line.startswith("snapshot")]) == 3
+        assert len([line for line in host.memory_zfs.commands if line.startswith("program")]) == 3
         origins = {host.memory_zfs.sets[f"rpool/vms/{name}"].origin for name in names}
         assert [each and each.name for each in origins] == [job.result["snapshot"]]
 
@@ -619,6 +700,7 @@ class TestApplying:
             (lambda host: host.memory_virt.put(host.guest("web"), "running"), "the VM is running, and was shutoff"),
             (lambda host: host.memory_virt.guests.clear(), "the VM is gone, and was shutoff"),
             (lambda host: host.memory_zfs.snaps.pop(0), "rpool/vms/web@s1 is gone"),
+            (lambda host: setattr(host.guest("web"), "xml", "<domain/>"), "the definition of the VM has changed"),
         ],
     )
     @in_loop
@@ -629,7 +711,7 @@ class TestApplying:
         await host.prepare()
         await web(host)
         engine = Engine(host, MemoryJournal())
-        job = engine.propose(Rollback(vm(host, "web").id, "s1").plan(view(host)), 0)
+        job = engine.propose(Rollback(vm(host, "web").id, "s1", with_definition=True).plan(view(host)), 0)
         change(host)
         before = picture(host)
         with pytest.raises(Exception, match="no longer fits this host") as caught:

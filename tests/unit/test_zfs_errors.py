@@ -30,6 +30,7 @@ SAID = [
     ("cannot create snapshot 'rpool/vms/web@s1': dataset already exists\nno snapshots were created", AlreadyExists),
     ("cannot destroy 'rpool/vms/web': dataset is busy", Busy),
     ("cannot rename 'rpool/vms/web': pool or dataset is busy", Busy),
+    ("cannot destroy snapshot rpool/vms/web@s1: it's being held. Run 'zfs holds -r rpool/vms/web@s1' to …", Busy),
     ("cannot create 'rpool/vms/web': out of space", NoSpace),
     ("cannot set property for 'rpool/vms/web': size is greater than available space", ZfsFailed),
     ("cannot create 'rpool/vms/web': quota exceeded", NoSpace),

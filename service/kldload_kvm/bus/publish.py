@@ -222,5 +222,11 @@ def result_values(job: Job) -> dict[str, Any]:
         elif key == "vms":
             values[key] = [vm_path(each) for each in value]
         elif not key.startswith("_"):
-            values[key] = value
+            values[key] = _rows(value)
     return dictionary(values)
+
+
+def _rows(value: Any) -> Any:
+    """A list of dictionaries as an aa{sv}; anything else as it is."""
+    is_rows = isinstance(value, list | tuple) and value and isinstance(value[0], dict)
+    return [dictionary(each) for each in value] if is_rows else value

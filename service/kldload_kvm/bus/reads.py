@@ -81,6 +81,8 @@ class Reads:
                 "used": each.used,
                 "volumes": UInt32(len(each.parts)),
                 "clones": sorted({inventory.vm_named_by(clone) for clone in each.clones}),
+                "excludes": each.excludes,
+                "held": each.held,
             })
             for each in inventory.snapshot_sets(self._vm(call))[offset : offset + limit]
         ],))  # fmt: skip

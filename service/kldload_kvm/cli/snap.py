@@ -24,10 +24,12 @@ EXAMPLES = """\
   kvm-snap web-1 list
   kvm-snap web-1 rollback                      return to the newest one
   kvm-snap web-1 rollback @2026-04-01_153022
-  kvm-snap web-1 delete @2026-04-01_153022"""
+  kvm-snap web-1 delete @2026-04-01_153022
+  kvm-snap --all                               take one of all VMs at once
+  kvm-snap --all @before-upgrade --require app"""
 
 DESCRIPTION = """\
-Snapshot all volumes of a VM at once, list the snapshots, return to one, or delete one.
+Snapshot all volumes of a VM at once, or of all VMs; list the snapshots, return to one, or delete one.
 
 A running guest is frozen by its agent meanwhile, or else paused. A rollback moves the state it gives up, with the
 snapshots newer than the one returned to, to the trash. A deleted snapshot is gone for good."""
@@ -39,7 +41,7 @@ PAGE = 1000
 
 def parser() -> argparse.ArgumentParser:
     made = Parser("kvm-snap", description=DESCRIPTION, examples=EXAMPLES)
-    add_vm(made, text="the VM")
+    add_vm(made, nargs="?", text="the VM; none with --all")
     completed(
         " ".join(ACTIONS),
         made.add_argument("action", nargs="?", default="create", metavar="ACTION", help=", ".join(ACTIONS)),
@@ -51,11 +53,25 @@ def parser() -> argparse.ArgumentParser:
         ),
     )
     made.add_argument(
-        "--consistency", choices=("app", "off", "paused"), help="create: refuse one that is less than that"
+        "--require",
+        "--consistency",
+        dest="consistency",
+        choices=("app", "off", "paused"),
+        help="create: refuse one that is less consistent than that; off is most, then app, then paused",
+    )
+    made.add_argument("--all", "-a", action="store_true", help="create: of all VMs, at the same moment")
+    made.add_argument("--storage", metavar="NAME", help="with --all: of the VMs on this storage only")
+    made.add_argument(
+        "--auto",
+        action="store_true",
+        help="with --all: as the timer does, and remove those that are older than is kept",
     )
     made.add_argument("--names", action="store_true", help="list: print the names alone, one a line")
     made.add_argument("--force", "-f", action="store_true", help="rollback: force a running VM off first")
     made.add_argument("--start", action="store_true", help="rollback: start the VM afterwards")
+    made.add_argument(
+        "--with-definition", action="store_true", help="rollback: bring the VM's definition of that moment back, too"
+    )
     add_common(made, changes=True)
     return made
 
@@ -66,6 +82,9 @@ def main() -> int:
 
 def act(command: Command) -> int | None:
     args = command.args
+    if args.all:
+        check_all(args)
+        return snapshot_all(command)
     complete(args)
     check(args)
     vm = command.vm(args.vm)
@@ -76,7 +95,13 @@ def act(command: Command) -> int | None:
         show(command, vm)
         return None
     if args.action == "rollback":
-        start = partial(vm.rollback, snapshot=args.snapshot, force=args.force or None, start=args.start or None)
+        start = partial(
+            vm.rollback,
+            snapshot=args.snapshot,
+            force=args.force or None,
+            start=args.start or None,
+            with_definition=args.with_definition or None,
+        )
         return hinted(command, vm, lambda: command.operate(start, lambda result: rolled_back(vm, result)))
     start = partial(vm.delete_snapshot, args.snapshot)
     told = f"{first_disk(vm)}@{args.snapshot} deleted"
@@ -92,6 +117,10 @@ def complete(args: argparse.Namespace) -> None:
 def check(args: argparse.Namespace) -> None:
     """Refuse combinations that mean nothing, with what was probably meant."""
     vm, action = args.vm, args.action
+    if not vm:
+        raise InvalidArgument("which VM?", hint="write: kvm-snap NAME, or kvm-snap --all")
+    if args.storage or args.auto:
+        raise InvalidArgument("--storage and --auto go with --all only", hint="see: kvm-snap --help")
     name, at, after = vm.partition("@")
     if at:
         raise InvalidArgument(f"{vm!r} is not the name of a VM", hint=f"write: kvm-snap {name} create @{after}")
@@ -107,12 +136,44 @@ def check(args: argparse.Namespace) -> None:
         raise InvalidArgument("which snapshot?", hint=f"see: kvm-snap {vm} list")
     if action == "list" and args.snapshot:
         raise InvalidArgument("a snapshot cannot be listed alone", hint=f"write: kvm-snap {vm} list")
-    if action != "rollback" and (args.force or args.start):
-        raise InvalidArgument("--force and --start go with rollback only", hint="see: kvm-snap --help")
+    if action != "rollback" and (args.force or args.start or args.with_definition):
+        what = "--force, --start and --with-definition go with rollback only"
+        raise InvalidArgument(what, hint="see: kvm-snap --help")
     if action != "list" and args.names:
         raise InvalidArgument("--names goes with list only", hint="see: kvm-snap --help")
     if action != "create" and args.consistency:
         raise InvalidArgument("--consistency goes with create only", hint="see: kvm-snap --help")
+
+
+def check_all(args: argparse.Namespace) -> None:
+    """What stands beside --all: the action, which can only be create, and a name. Refuses all else."""
+    words = [each for each in (args.vm, None if args.action == "create" else args.action, args.snapshot) if each]
+    if words and words[0] == "create":
+        words = words[1:]
+    if len(words) > 1 or (words and words[0] in ACTIONS):
+        why = f"with --all there is no VM to name, and nothing but taking snapshots: {' '.join(words)!r}"
+        raise InvalidArgument("this cannot be done to all VMs at once", why, "write: kvm-snap --all @NAME")
+    if words and not words[0].startswith("@"):
+        why = "it may be meant as a VM or as a snapshot's name"
+        raise InvalidArgument(f"what is {words[0]!r}?", why, f"write: kvm-snap --all @{words[0]}, or leave out --all")
+    if args.force or args.start or args.with_definition or args.names:
+        what = "--force, --start, --with-definition and --names do not go with --all"
+        raise InvalidArgument(what, hint="see: kvm-snap --help")
+    if args.auto and words:
+        raise InvalidArgument("--auto chooses the name itself", "automatic snapshots are named after the time", "")
+    args.snapshot = snapshot(words[0]) if words else None
+
+
+def snapshot_all(command: Command) -> int:
+    args = command.args
+    start = partial(
+        command.manager.snapshot_all,
+        name=args.snapshot,
+        storage=args.storage,
+        require_consistency=args.consistency,
+        kind="auto" if args.auto else None,
+    )
+    return command.operate(start, all_taken)
 
 
 def show(command: Command, vm: Vm) -> None:
@@ -164,11 +225,25 @@ def hinted(command: Command, vm: Vm, work: Callable[[], int]) -> int:
         raise NotFound(error.what, error.why, hint) from error
 
 
+STATES = {"app": "frozen by its agent", "paused": "paused", "off": "shut off", "crash": "running, as after a crash"}
+
+
 def taken(vm: Vm, result: dict[str, Any]) -> str:
-    states = {"app": "frozen by its agent", "paused": "paused", "off": "shut off", "crash": "running, as after a crash"}
-    state = states.get(result["consistency"], result["consistency"])
-    held = f" for {result['held']:.1f} s" if result.get("held") else ""
-    return f"{first_disk(vm)}@{result['snapshot']} taken ({state}{held})"
+    return f"{first_disk(vm)}@{result['snapshot']} taken ({how(result)})"
+
+
+def how(taken: dict[str, Any]) -> str:
+    """How consistent a snapshot is, and for how long the guest was held still for it."""
+    held = f" for {taken['held']:.1f} s" if taken.get("held") else ""
+    return f"{STATES.get(taken['consistency'], taken['consistency'])}{held}"
+
+
+def all_taken(result: dict[str, Any]) -> str:
+    lines = [f"{each['vm']}@{result['snapshot']} taken ({how(each)})" for each in result["snapshots"]]
+    lines += [f"{volume}: not taken, it was gone by then" for volume in result["missing"]]
+    lines += [f"{name}: left out, another job is at work on it" for name in result["left-out"]]
+    lines += [f"{name}: its agent did not answer; it might freeze even now" for name in result.get("unanswered", ())]
+    return "\n".join(lines or ["there are no VMs"])
 
 
 def rolled_back(vm: Vm, result: dict[str, Any]) -> str:

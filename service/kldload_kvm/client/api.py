@@ -342,6 +342,45 @@ class Manager(Object):
         """
         self._call("Refresh", "")
 
+    def snapshot_all(
+        self,
+        *,
+        name: str | None = None,
+        storage: str | None = None,
+        require_consistency: str | None = None,
+        kind: str | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Snapshot all VMs at once, with one name: in one transaction on each pool, with all guests held still at
+        the same moment. Orphans are taken as well. A guest that cannot be frozen in time, and a volume that vanishes
+        meanwhile, does not keep the others from theirs. The job's result holds snapshot (s), snapshots (aa{sv}: vm
+        (s, its name), consistency (s: app, off, paused or crash), held (d, seconds for which the guest was frozen or
+        paused) and volumes (t, how many)), missing (as, volumes that had vanished), left-out (as, VMs that another
+        job was at work on) and unanswered (as, VMs whose agents did not answer when they were to be thawed; where no
+        guest was held it is absent).
+
+        name: The name; the time in UTC if not given. One that a VM has already is refused.
+        storage: Only the VMs on this storage.
+        require_consistency: app, off or paused: take none if a VM's would be less consistent than that (off, app,
+            paused, crash is the order).
+        kind: manual, or auto: named after the time, and removed again by PruneSnapshots; manual if not given.
+        """
+        options = given(
+            ("name", "s", name),
+            ("storage", "s", storage),
+            ("require-consistency", "s", require_consistency),
+            ("kind", "s", kind),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = self._call("SnapshotAll", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
 
 class Storage(Object):
     """A storage: a parent dataset that holds volumes, with its store of ISOs and disk images."""
@@ -771,7 +810,8 @@ class Vm(Object):
     def list_snapshots(self, *, offset: int | None = None, limit: int | None = None) -> list[dict[str, Any]]:
         """The snapshots, oldest first. Each holds name (s), kind (s: manual, auto, clone, replication or foreign),
         creation (t, seconds since 1970), consistency (s), guid (s), used (t, bytes as of the last RefreshUsage),
-        volumes (u, how many of the VM's volumes have it) and clones (as).
+        volumes (u, how many of the VM's volumes have it), clones (as), excludes (s, what of the VM is not in it:
+        tpm, the state of an emulated TPM, or empty) and held (b, whether holds keep it, see zfs-hold(8)).
 
         offset: How many of the oldest to pass over; 0 if not given.
         limit: At most so many; 1000 if not given, 10000 at most.
@@ -795,6 +835,7 @@ class Vm(Object):
         snapshot: str | None = None,
         force: bool | None = None,
         start: bool | None = None,
+        with_definition: bool | None = None,
         wait: bool | None = None,
         plan_only: bool | None = None,
         request_id: str | None = None,
@@ -806,11 +847,14 @@ class Vm(Object):
         snapshot: Name of the snapshot; the newest one made by a person or the timer if not given.
         force: Force a running VM off first.
         start: Start the VM afterwards.
+        with_definition: Bring the libvirt domain's definition of that moment back, too; it was kept without passwords
+            and other secrets.
         """
         options = given(
             ("snapshot", "s", snapshot),
             ("force", "b", force),
             ("start", "b", start),
+            ("with-definition", "b", with_definition),
             ("wait", "b", wait),
             ("plan-only", "b", plan_only),
             ("request-id", "s", request_id),

@@ -8,6 +8,8 @@ comes back; io=native needs cache=none and spares threads; VNC on loopback only;
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Mapping
@@ -187,10 +189,49 @@ def without_secrets(xml: str) -> str:
             graphics.attrib.pop(attribute, None)
     for parent in list(domain.iter()):
         for child in list(parent):
-            firmware_settings = child.tag == "sysinfo" and child.get("type") == "fwcfg"
-            if child.tag in SECRETS or "commandline" in child.tag or firmware_settings:
+            if _is_secret(child):
                 parent.remove(child)
     return ET.tostring(domain, encoding="unicode")
+
+
+def secrets(xml: str) -> tuple[str, ...]:
+    """What `without_secrets` takes out of a domain's XML, by the names of the elements. libvirt does not show the
+    password of a display, so that it has one can be told by its validity at most."""
+    domain = ET.fromstring(xml)
+    found = [child.tag.rpartition("}")[2] for parent in domain.iter() for child in parent if _is_secret(child)]
+    shown = any(each.get("passwd") or each.get("passwdValidTo") for each in domain.findall("devices/graphics"))
+    return tuple(dict.fromkeys([*found, *(["graphics password"] if shown else [])]))
+
+
+def restored(xml: str, *, name: str, uuid: str) -> str:
+    """A VM's XML of an earlier moment as its XML of today: under the name that the VM and its volumes have now, and
+    the UUID; MACs and all else as they were."""
+    domain = ET.fromstring(xml)
+    before = domain.findtext("name", "")
+    _set_text(domain, "name", name)
+    _set_text(domain, "uuid", uuid)
+    if before and before != name:
+        volume = re.compile(rf"(/dev/zvol/.*/){re.escape(before)}((?:\.(?:nvram|seed|[vsh]d[a-z]{{1,2}}))?)")
+        for source in (*domain.findall("devices/disk/source"), *domain.findall("os/nvram/source")):
+            if match := volume.fullmatch(source.get("dev", "")):
+                source.set("dev", f"{match[1]}{name}{match[2]}")
+    return ET.tostring(domain, encoding="unicode")
+
+
+def digest(xml: str) -> str:
+    """Tells one definition from another."""
+    return hashlib.sha256(xml.encode()).hexdigest()
+
+
+def left_out(xml: str) -> str:
+    """What of a VM is not in its volumes, and so in no snapshot of them: "tpm" for an emulated TPM, whose state libvirt
+    keeps in files; or the empty string."""
+    return "tpm" if ET.fromstring(xml).find("devices/tpm/backend[@type='emulator']") is not None else ""
+
+
+def _is_secret(element: ET.Element) -> bool:
+    firmware_settings = element.tag == "sysinfo" and element.get("type") == "fwcfg"
+    return element.tag in SECRETS or "commandline" in element.tag or firmware_settings
 
 
 def console_path(live_xml: str) -> str:

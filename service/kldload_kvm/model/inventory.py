@@ -17,8 +17,18 @@ TRASH = ".trash"
 
 
 @dataclass(frozen=True)
+class Bookmark:
+    """What is left of a snapshot that an incremental send can begin from; `name` is the part after the '#'."""
+
+    name: str
+    guid: str
+    createtxg: int
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """A filesystem or volume; sizes in bytes. properties: those of ours that are set on it."""
+    """A filesystem or volume; sizes in bytes. properties: those of ours that are set on it; bookmarks: as of when it
+    was last read with its snapshots."""
 
     name: str
     guid: str
@@ -32,11 +42,13 @@ class Dataset:
     mountpoint: str = ""
     compression: str = ""
     properties: dict[str, str] = field(default_factory=dict)
+    bookmarks: tuple[Bookmark, ...] = ()
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot of one volume; `name` is the part after the '@', creation in seconds since 1970."""
+    """A snapshot of one volume; `name` is the part after the '@', creation in seconds since 1970; excludes: what of the
+    VM is not in it; holds: how many there are on it (zfs-hold(8))."""
 
     dataset: str
     name: str
@@ -46,6 +58,8 @@ class Snapshot:
     kind: str = "foreign"
     consistency: str = ""
     used: int = 0
+    excludes: str = ""
+    holds: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,6 +136,14 @@ class SnapshotSet:
     used: int
     parts: dict[str, Snapshot]
     clones: tuple[str, ...]
+
+    @property
+    def excludes(self) -> str:
+        return next((part.excludes for part in self.parts.values() if part.excludes), "")
+
+    @property
+    def held(self) -> bool:
+        return any(part.holds for part in self.parts.values())
 
 
 def role(dataset: Dataset) -> str:

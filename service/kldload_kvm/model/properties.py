@@ -10,7 +10,8 @@ JOB = PREFIX + "job"  # JOB/STEP that created it
 IDENTITY = PREFIX + "identity"  # "pending" on the first disk of a clone whose guest has not got its own identity yet
 KIND = PREFIX + "kind"  # on snapshots: manual, auto, clone or replication
 CONSISTENCY = PREFIX + "consistency"  # on snapshots: app, off, paused or crash
-DOMAIN = PREFIX + "domain"  # on snapshots and trash entries: the domain XML, compressed
+EXCLUDES = PREFIX + "excludes"  # on snapshots: what of the VM is not in them: tpm
+DOMAIN = PREFIX + "domain"  # on one volume's snapshot, and on trash entries: the domain XML, compressed
 NAME = PREFIX + "name"  # on trash entries: the VM's name
 REASON = PREFIX + "reason"  # on trash entries: deleted or rolled-back
 SINCE = PREFIX + "since"  # on trash entries: seconds since 1970
@@ -18,4 +19,4 @@ UID = PREFIX + "uid"  # on trash entries: who asked for it
 JOURNAL = PREFIX + "journal"  # on storages: the journal of the service, and how many jobs it had seen: ID:NUMBER
 
 OF_DATASETS = (VM, UUID, ROLE, TARGET, JOB, IDENTITY, NAME, REASON, SINCE, UID)
-OF_SNAPSHOTS = (KIND, CONSISTENCY, JOB)
+OF_SNAPSHOTS = (KIND, CONSISTENCY, JOB, EXCLUDES)

@@ -13,7 +13,16 @@ from ..model.inventory import Dataset, Domain, Vm, device, role
 from ..steps.domains import DefineDomain, StartDomain, StartNetwork
 from ..steps.seeds import WriteCloneSeed
 from ..steps.volumes import CloneVolume, CreateVolume
-from .request import View, VmRequest, set_guards, snapshot_steps, taken_names, vm_guards, vm_locks
+from .request import (
+    View,
+    VmRequest,
+    definition_guard,
+    set_guards,
+    snapshot_steps,
+    taken_names,
+    vm_guards,
+    vm_locks,
+)
 from .trash import check_fits
 
 MOST = 100
@@ -50,7 +59,7 @@ class Clone(VmRequest):
             check_fits(f"{name} was not made", parent, name)
         view.check_room(parent, f"{vm.name} was not cloned")
         prepare: list[Step] = []
-        guards = vm_guards(vm)
+        guards = vm_guards(vm) + definition_guard(vm)
         if self.snapshot:
             point = view.snapshot(vm, self.snapshot)
             missing = [v.name for v in vm.volumes if v.name not in point.parts and role(v) == "disk"]

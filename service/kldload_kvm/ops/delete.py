@@ -14,7 +14,7 @@ from ..model.errors import HasClones
 from ..model.inventory import is_trash
 from ..steps.domains import UndefineDomain
 from ..steps.volumes import CreateTrashEntry, RenameVolume
-from .request import View, VmRequest, check_off, vm_guards, vm_locks
+from .request import View, VmRequest, check_off, definition_guard, vm_guards, vm_locks
 from .trash import entry_properties, new_entry
 
 
@@ -48,7 +48,7 @@ class Delete(VmRequest):
             prepare=tuple(steps),
             commit=undefine,
             locks=vm_locks(vm),
-            guards=vm_guards(vm),
+            guards=vm_guards(vm) + definition_guard(vm),
             objects=(vm.id,),
             result={"trash": entry},
             frees=True,

@@ -18,12 +18,13 @@ from .resize import Resize
 from .resources import SetMemory, SetVcpus
 from .rollback import Rollback
 from .snapshot import TakeVmSnapshot
+from .snapshot_all import SnapshotAll
 
 REQUESTS: dict[str, type[Request]] = {
     each.operation: each
     for each in (
         AddImage, Autostart, Clone, Create, Delete, DeleteVmSnapshot, Pause, PowerOff, Reboot, RemoveImage,
-        RenewVmIdentity, Resume, Rollback, Shutdown, Start, TakeVmSnapshot,
+        RenewVmIdentity, Resume, Rollback, Shutdown, SnapshotAll, Start, TakeVmSnapshot,
         AttachDisk, AttachNic, DetachDisk, DetachNic, Rename, Resize, SetMemory, SetVcpus,
     )
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Self
@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Self
 from ..config import Config
 from ..engine.plan import Guard, Plan, Step
 from ..images.store import Image
+from ..model import names
+from ..model.domain_xml import digest
 from ..model.errors import AlreadyExists, LibvirtUnavailable, NoSpace, NotFound, WrongState
 from ..model.firmware import FirmwarePair
 from ..model.inventory import Domain, Inventory, Snapshot, SnapshotSet, Vm
@@ -39,7 +41,8 @@ class Facts:
 
 @dataclass(frozen=True)
 class View:
-    """All that a plan is made from. now: aware, in UTC; uid: who asks; random: for new UUIDs and addresses."""
+    """All that a plan is made from. now: aware, in UTC; uid: who asks; random: for new UUIDs and addresses;
+    holder(lock): the job that holds what no two may hold, or the empty string."""
 
     inventory: Inventory
     config: Config
@@ -47,6 +50,7 @@ class View:
     now: datetime
     uid: int = 0
     random: random.Random = field(default_factory=random.SystemRandom)
+    holder: Callable[[str], str] = lambda lock: ""
 
     def uuid(self) -> str:
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
@@ -77,6 +81,14 @@ class View:
                 f"nothing can be done with {name} now", "libvirt cannot be reached",
                 "start it: systemctl start libvirtd.socket (or virtqemud.socket)",
             )  # fmt: skip
+
+    def vms(self, storage: str = "") -> list[Vm]:
+        """All VMs, or those of one storage, by name. Raises NotFound for a storage that is none."""
+        if storage and storage not in self.inventory.parents:
+            known = ", ".join(self.inventory.parents)
+            raise NotFound(f"there is no storage {names.shown(storage)}", "", f"the storages are: {known}")
+        found = [vm for vm in map(self.inventory.vm, self.inventory.vm_ids()) if vm]
+        return sorted((vm for vm in found if storage in ("", vm.storage)), key=lambda vm: vm.name)
 
     def check_name_free(self, name: str) -> None:
         """Raises AlreadyExists if a VM, a volume or a domain has the name, on any storage."""
@@ -155,6 +167,11 @@ def vm_guards(vm: Vm) -> tuple[Guard, ...]:
     """What any plan on a VM depends on: its volumes are those, and its state is that."""
     volumes = tuple(Guard("guid", each.name, each.guid) for each in vm.volumes)
     return volumes + ((Guard("state", vm.domain.uuid, vm.domain.state),) if vm.domain else ())
+
+
+def definition_guard(vm: Vm) -> tuple[Guard, ...]:
+    """For a plan that copies the definition or gives it up: it is that one."""
+    return (Guard("definition", vm.domain.uuid, digest(vm.domain.xml)),) if vm.domain else ()
 
 
 def set_guards(parts: Mapping[str, Snapshot]) -> tuple[Guard, ...]:

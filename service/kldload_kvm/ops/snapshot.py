@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from ..engine.plan import Plan
 from ..model import names
+from ..model.domain_xml import left_out
 from ..model.errors import AlreadyExists, InvalidArgument
 from .request import View, VmRequest, snapshot_steps, taken_names, vm_guards, vm_locks
 from .trash import check_fits
@@ -23,11 +24,8 @@ class TakeVmSnapshot(VmRequest):
 
     @classmethod
     def parse(cls, target: str, args: list[Any], options: Mapping[str, Any]) -> Self:
-        require = options.get("require-consistency", "")
-        if require not in ("", "app", "off", "paused"):
-            why = f"{names.shown(require)} is not one of app, off or paused"
-            raise InvalidArgument("require-consistency is not valid", why, "leave it out to take what can be had")
-        return cls(target, names.new_snapshot_name(options["name"]) if "name" in options else "", require)
+        name = names.new_snapshot_name(options["name"]) if "name" in options else ""
+        return cls(target, name, parse_require(options))
 
     def plan(self, view: View) -> Plan:
         vm = view.vm(self.vm)
@@ -47,5 +45,19 @@ class TakeVmSnapshot(VmRequest):
             locks=vm_locks(vm),
             guards=vm_guards(vm),
             objects=(vm.id,),
+            warnings=(tpm_warning(vm.name),) if vm.domain and left_out(vm.domain.xml) else (),
             result={"snapshot": name},
         )
+
+
+def parse_require(options: Mapping[str, Any]) -> str:
+    """The option require-consistency: app, off, paused, or empty. Raises InvalidArgument."""
+    require = str(options.get("require-consistency", ""))
+    if require not in ("", "app", "off", "paused"):
+        why = f"{names.shown(require)} is not one of app, off or paused"
+        raise InvalidArgument("require-consistency is not valid", why, "leave it out to take what can be had")
+    return require
+
+
+def tpm_warning(whose: str) -> str:
+    return f"not in the snapshot: the state of the emulated TPM of {whose}, which libvirt keeps in files"

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.plan import Run, Step, step_kind
-from ..model.errors import WrongState
+from ..model import properties
+from ..model.domain_xml import facts, restored, unpack, without_secrets
+from ..model.errors import NotFound, WrongState
+from ..model.inventory import device
 from .host import Host
+
+ZVOL = device("")
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,46 @@ class UndefineDomain(DomainStep):
             await host.virt.define(self.xml)
             if self.autostart:
                 await host.virt.set_autostart(self.uuid, True)
+
+
+@step_kind
+@dataclass(frozen=True)
+class RestoreDefinition(DomainStep):
+    """Define a domain as it was when a snapshot was taken. dataset: the volume whose snapshot holds the XML."""
+
+    kind = "domain.restore-definition"
+    reversible = False
+    dataset: str = ""
+    snapshot: str = ""
+
+    def describe(self) -> str:
+        return f"define {self.name} as it was at @{self.snapshot}"
+
+    async def do(self, host: Host, run: Run) -> None:
+        what = f"{self.name} was not defined as it was at @{self.snapshot}"
+        xml = await self._xml(host)
+        if not xml:
+            raise NotFound(what, "no definition was kept with that snapshot", "leave out with-definition")
+        if await host.virt.state(self.uuid) not in ("shutoff", "crashed"):
+            raise WrongState(what, "it was started meanwhile", "shut it down, or use --force")
+        volumes = [each.removeprefix(ZVOL) for each in facts(xml).disks.values() if each.startswith(ZVOL)]
+        there = await host.zfs.get_each(volumes, "guid") if volumes else {}
+        if gone := [each for each in volumes if each not in there]:
+            why = f"it had volumes that are not there now: {', '.join(gone)}"
+            raise WrongState(what, why, "leave out with-definition")
+        await host.virt.define(xml)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        domain, xml = await host.virt.domain(self.uuid), await self._xml(host)
+        return domain is not None and bool(xml) and without_secrets(domain.xml) == without_secrets(xml)
+
+    async def _xml(self, host: Host) -> str:
+        """What is kept with the snapshot, for the VM as it is called now; empty if nothing can be read of it."""
+        try:
+            kept = await host.zfs.get(f"{self.dataset}@{self.snapshot}", properties.DOMAIN)
+            return "" if kept == "-" else restored(unpack(kept), name=self.name, uuid=self.uuid)
+        except (ValueError, NotFound):
+            return ""
 
 
 @step_kind

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config import Config
 from ..engine.plan import Guard
 from ..images.conversion import Units
 from ..model import properties
+from ..model.domain_xml import digest
 from ..model.errors import KvmError, LibvirtUnavailable
 from ..model.inventory import Inventory
 from ..virt.agent import Agent
@@ -52,6 +53,10 @@ class Host:
                 state = domain.state if domain else "gone"
                 if state != guard.value:
                     found.append(f"the VM is {state}, and was {guard.value}")
+            elif guard.what == "definition":
+                domain = await self.virt.domain(guard.name)
+                if domain is None or digest(domain.xml) != guard.value:
+                    found.append("the definition of the VM has changed" if domain else "the VM is defined no more")
         return found
 
     async def hindrance(self, touched: tuple[str, ...]) -> str:
@@ -114,7 +119,10 @@ class Host:
             elif name not in present:
                 self.inventory.remove_dataset(name)
         for dataset in datasets:
-            self.inventory.put_dataset(dataset)
+            known = inventory.datasets.get(dataset.name)
+            if known and dataset.name not in whole:
+                dataset = replace(dataset, bookmarks=known.bookmarks)
+            inventory.put_dataset(dataset)
         for snapshot in snapshots:
             self.inventory.put_snapshot(snapshot)
 

@@ -1,15 +1,17 @@
-"""Steps on snapshots: taking all volumes' at once, and destroying those that were named."""
+"""Steps on snapshots: taking all volumes' at once, of one VM or of many, and destroying those that were named."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..engine.plan import Run, Step, step_kind
 from ..model import properties
-from ..model.domain_xml import pack
-from ..model.errors import InconsistentSnapshot, NotFound
-from ..zfs import listing
+from ..model.domain_xml import left_out, pack
+from ..model.errors import InconsistentSnapshot, KvmError, NotFound
+from ..model.inventory import Domain
+from ..zfs import listing, snapshots
 from .host import Host
 
 
@@ -37,46 +39,142 @@ class TakeSnapshot(Step):
         return self.names
 
     async def do(self, host: Host, run: Run) -> dict[str, Any]:
-        consistency = run.results.get("consistency") or await self._unquiesced(host)
-        if self.require and ORDER.index(consistency) > ORDER.index(self.require):
+        consistency = run.results.get("consistency") or (await unquiesced(host, self.uuid) if self.uuid else "off")
+        if self.require and falls_short(consistency, self.require):
             raise InconsistentSnapshot(
                 f"the snapshot @{self.name} was not taken",
                 f"it would have been {consistency}-consistent, and {self.require} was asked for",
                 "install qemu-guest-agent in the guest, or shut the VM down first",
             )
         domain = host.inventory.domains.get(self.uuid)
-        values = {
-            properties.KIND: self.snapshot_kind,
-            properties.CONSISTENCY: consistency,
-            properties.JOB: run.tag,
-            properties.DOMAIN: pack(domain.xml) if domain else "",
-        }
-        await host.zfs.snapshot(self.names, {key: value for key, value in values.items() if value})
+        values = volume_values(self.datasets, self.snapshot_kind, consistency, domain)
+        await snapshots.snapshot_together(host.zfs, self.name, run.tag, values)
         return {"snapshot": self.name, "consistency": consistency}
 
-    async def _unquiesced(self, host: Host) -> str:
-        """The consistency of a VM that nobody quiesced: off or paused if it is that, at this very moment."""
-        if not self.uuid:
-            return "off"
-        return {"shutoff": "off", "paused": "paused"}.get(await host.virt.state(self.uuid), "crash")
-
     async def done(self, host: Host, run: Run) -> bool:
-        return len(await self._own(host, run)) == len(self.datasets)
+        return len(await own_snapshots(host, self.names, run)) == len(self.datasets)
 
     async def undo(self, host: Host, run: Run) -> None:
-        for full in await self._own(host, run):
-            dataset, _, name = full.partition("@")
-            await host.zfs.destroy_snapshots(dataset, [name])
+        await destroy_own_snapshots(host, self.names, run)
 
-    async def _own(self, host: Host, run: Run) -> list[str]:
-        found = []
-        for name in self.names:
-            try:
-                if await host.zfs.get(name, properties.JOB) == run.tag:
-                    found.append(name)
-            except NotFound:
-                continue
-        return found
+
+@step_kind
+@dataclass(frozen=True)
+class TakeSnapshots(Step):
+    """One name over volumes of many VMs on one pool, in one transaction, each VM's with its own consistency and XML.
+
+    volumes: the id of the VM that each is of, by dataset, each VM's first disk first; names and uuids of the VMs: by
+    id. A volume that is not there any more is left out, and told. After the step `snapshots` and `missing` of the
+    results hold what became of each VM (see ops/snapshot_all.py).
+    """
+
+    kind = "snapshot.take-all"
+    pool: str
+    name: str
+    snapshot_kind: str
+    volumes: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    uuids: dict[str, str] = field(default_factory=dict)
+    require: str = ""
+
+    @property
+    def full_names(self) -> tuple[str, ...]:
+        return tuple(f"{dataset}@{self.name}" for dataset in self.volumes)
+
+    def describe(self) -> str:
+        vms = len(set(self.volumes.values()))
+        of = f"{vms} VMs" if vms > 1 else "1 VM"
+        return f"take the snapshot @{self.name} of {of} ({len(self.volumes)} volumes) on {self.pool} at once"
+
+    def touches(self) -> tuple[str, ...]:
+        return self.full_names
+
+    async def do(self, host: Host, run: Run) -> dict[str, Any]:
+        reached = {vm: await self._consistency(host, run, vm) for vm in dict.fromkeys(self.volumes.values())}
+        self._check(reached)
+        domains = {vm: host.inventory.domains.get(self.uuids[vm]) for vm in reached}
+        groups = await asyncio.to_thread(self._groups, reached, domains)  # much to compress, for many VMs
+        outcome = await snapshots.snapshot_each(host.zfs, self.pool, self.name, run.tag, groups)
+        faults = {f"{d}@{self.name}": what for d, what in outcome.items() if what not in ("taken", "gone")}
+        for full, what in faults.items():
+            await destroy_own_snapshots(host, self.full_names, run)
+            raise snapshots.failure(full, what)
+        taken: list[dict[str, Any]] = run.results.setdefault("snapshots", [])
+        missing: list[str] = run.results.setdefault("missing", [])
+        for vm, consistency in reached.items():
+            volumes = sum(outcome.get(d) == "taken" for d, owner in self.volumes.items() if owner == vm)
+            if volumes:
+                known = {"vm": self.names[vm], "consistency": consistency, "held": 0.0, "volumes": volumes}
+                taken.append(known)
+        missing += [dataset for dataset in self.volumes if outcome.get(dataset) != "taken"]
+        return {"snapshots": taken, "missing": missing}
+
+    def _groups(self, reached: dict[str, str], domains: dict[str, Domain | None]) -> list[dict[str, dict[str, str]]]:
+        of = {vm: tuple(each for each, owner in self.volumes.items() if owner == vm) for vm in reached}
+        return [volume_values(of[vm], self.snapshot_kind, each, domains[vm]) for vm, each in reached.items()]
+
+    async def _consistency(self, host: Host, run: Run, vm: str) -> str:
+        held = run.results.get("_guests", {}).get(self.uuids[vm], {})
+        return str(held.get("consistency") or await unquiesced(host, self.uuids[vm]))
+
+    def _check(self, reached: dict[str, str]) -> None:
+        if not self.require:
+            return
+        less = [f"{self.names[vm]} ({each})" for vm, each in reached.items() if falls_short(each, self.require)]
+        if less:
+            raise InconsistentSnapshot(
+                f"the snapshots @{self.name} were not taken",
+                f"{self.require} was asked for, and these would have been less consistent: {', '.join(sorted(less))}",
+                "install qemu-guest-agent in these guests, or shut them down first",
+            )
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return bool(await own_snapshots(host, self.full_names, run))
+
+    async def undo(self, host: Host, run: Run) -> None:
+        await destroy_own_snapshots(host, self.full_names, run)
+
+
+def volume_values(
+    datasets: tuple[str, ...], kind: str, consistency: str, domain: Domain | None
+) -> dict[str, dict[str, str]]:
+    """The properties of a VM's snapshot, by volume: the domain's XML stands on the first one's only."""
+    common = {
+        properties.KIND: kind,
+        properties.CONSISTENCY: consistency,
+        properties.EXCLUDES: left_out(domain.xml) if domain else "",
+    }
+    found = {dataset: {key: value for key, value in common.items() if value} for dataset in datasets}
+    if domain and (packed := pack(domain.xml)):
+        found[datasets[0]][properties.DOMAIN] = packed
+    return found
+
+
+async def unquiesced(host: Host, uuid: str) -> str:
+    """The consistency of a VM that nobody quiesced: off or paused if it is that, at this very moment."""
+    try:
+        state = await host.virt.state(uuid)
+    except NotFound:
+        return "off"  # no domain is there to write
+    except KvmError:
+        return "crash"  # nobody knows, so it is the least
+    return {"shutoff": "off", "paused": "paused"}.get(state, "crash")
+
+
+async def own_snapshots(host: Host, names: tuple[str, ...], run: Run) -> list[str]:
+    """Those of the snapshots that this very step took."""
+    tags = await host.zfs.get_each(names, properties.JOB)
+    return [name for name in names if tags.get(name) == run.tag]
+
+
+async def destroy_own_snapshots(host: Host, names: tuple[str, ...], run: Run) -> None:
+    for full in await own_snapshots(host, names, run):
+        dataset, _, name = full.partition("@")
+        await host.zfs.destroy_snapshots(dataset, [name])
+
+
+def falls_short(consistency: str, required: str) -> bool:
+    return ORDER.index(consistency) > ORDER.index(required)
 
 
 ORDER = ("off", "app", "paused", "crash")

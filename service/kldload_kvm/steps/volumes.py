@@ -132,6 +132,24 @@ class PromoteVolume(Step):
 
 @step_kind
 @dataclass(frozen=True)
+class PromoteBack(PromoteVolume):
+    """A rollback's promotion. guid: of the snapshot that the volume is brought back to, which must be the volume's own
+    afterwards."""
+
+    kind = "volume.promote-back"
+    snapshot: str = ""
+    guid: str = ""
+
+    async def do(self, host: Host, run: Run) -> None:
+        await super().do(host, run)
+        found = await guid_of(host, f"{self.dataset}@{self.snapshot}")
+        if found != self.guid:
+            why = f"@{self.snapshot} has the guid {found or 'of nothing at all'}, and {self.guid} was meant"
+            raise ZfsFailed(f"{self.dataset} is not what it was to be brought back to", why, "look at it again")
+
+
+@step_kind
+@dataclass(frozen=True)
 class RenameVolume(Step):
     """Move a volume that nobody has open, with its snapshots. guid: of the volume that is meant."""
 

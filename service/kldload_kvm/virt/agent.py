@@ -73,10 +73,15 @@ class Agent:
     async def freeze(self, uuid: str) -> int:
         """Freeze the guest's file systems; how many. On any failure the guest is thawed before it raises."""
         try:
-            return _number(await self.command(uuid, "guest-fsfreeze-freeze", timeout=FREEZE))
+            return await self.begin_freeze(uuid, FREEZE)
         except BaseException:
             await asyncio.shield(self.thaw_quietly(uuid))
             raise
+
+    async def begin_freeze(self, uuid: str, timeout: int) -> int:
+        """Freeze as above, within `timeout` seconds. A guest of which this fails may freeze all the same, even later:
+        it is for the caller to thaw it."""
+        return _number(await self.command(uuid, "guest-fsfreeze-freeze", timeout=timeout))
 
     async def frozen(self, uuid: str) -> bool:
         """Whether the guest says that it is frozen."""

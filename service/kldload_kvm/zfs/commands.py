@@ -117,6 +117,14 @@ class Zfs:
         what = f"{key} of {name} cannot be read"
         return (await self.run(what, "get", "-Hp", "-o", "value", key, name)).rstrip("\n")
 
+    async def get_each(self, names: Sequence[str], key: str) -> dict[str, str]:
+        """One property of each that is there, by its name, "-" where it has none."""
+        text = await self.run(
+            f"{key} cannot be read", "get", "-Hp", "-o", "name,value", key, *names, partial=True
+        )  # fmt: skip
+        rows = (line.split("\t") for line in text.splitlines())
+        return {row[0]: row[1] for row in rows if len(row) == 2}
+
 
 def _options(properties: Mapping[str, str]) -> list[str]:
     return [word for key, value in properties.items() for word in ("-o", f"{key}={value}")]

@@ -13,6 +13,7 @@ TABLE: tuple[tuple[re.Pattern[str], type[KvmError], str], ...] = (
     (re.compile(r"(?:dataset|snapshot|parent)\b.* does not exist|could not find any snapshots"), NotFound,
      "it was removed or renamed meanwhile: look again"),
     (re.compile(r"dataset already exists"), AlreadyExists, "choose another name, or remove what has it"),
+    (re.compile(r"being held"), Busy, "zfs holds names who holds it, and zfs release lets it go"),
     (re.compile(r"dataset is busy|pool or dataset is busy"), Busy,
      "a program on the host has the device open: fuser -v /dev/zvol/… names it"),
     (re.compile(r"out of space|quota exceeded"), NoSpace, "make room in the pool: kvm-list shows what uses it"),

@@ -1,0 +1,70 @@
+-- Takes one snapshot of many volumes in one transaction, each with user properties of its own.
+--
+-- argv: the snapshot's name; the property that holds the tag; the tag; "together", if there shall be all of the snapshots
+-- or none, or "each"; and then for each volume its name, how many properties it gets, and these as key and value. Returns
+-- what became of each volume, by its name: "taken", "gone" (there is no such volume), "exists" (it has another snapshot of
+-- that name), "failed: ERRNO", or "left" (it was not taken because of another).
+--
+-- What a program has done before it fails stays done. So all that can be foreseen is looked at before anything is changed,
+-- and a snapshot that cannot get its properties, the tag among them by which it is told to be ours, does not stay.
+
+args = ...
+argv = args["argv"]
+name, key, tag, mode = argv[1], argv[2], argv[3], argv[4]
+
+function take(volume)
+    local fault = zfs.sync.snapshot(volume.snapshot)
+    if fault == 0 then
+        for _, pair in ipairs(volume.properties) do
+            fault = zfs.sync.set_prop(volume.snapshot, pair[1], pair[2])
+            if fault ~= 0 then
+                zfs.sync.destroy(volume.snapshot)
+                break
+            end
+        end
+    end
+    if fault ~= 0 then
+        sound = false
+    end
+    outcome[volume.dataset] = fault == 0 and "taken" or "failed: " .. fault
+end
+
+volumes, outcome, sound = {}, {}, true
+position = 5
+while argv[position] ~= nil do
+    volume = {dataset = argv[position], snapshot = argv[position] .. "@" .. name, properties = {{key, tag}}}
+    count = tonumber(argv[position + 1])
+    position = position + 2
+    for _ = 1, count do
+        table.insert(volume.properties, {argv[position], argv[position + 1]})
+        position = position + 2
+    end
+    if not zfs.exists(volume.dataset) then
+        outcome[volume.dataset], sound = "gone", false
+    elseif not zfs.exists(volume.snapshot) then
+        table.insert(volumes, volume)
+    elseif zfs.get_prop(volume.snapshot, key) == tag then
+        outcome[volume.dataset] = "taken"
+    else
+        outcome[volume.dataset], sound = "exists", false
+    end
+end
+
+for _, volume in ipairs(volumes) do
+    if mode == "together" and not sound then
+        outcome[volume.dataset] = "left"
+    else
+        take(volume)
+    end
+end
+
+if mode == "together" and not sound then
+    for _, volume in ipairs(volumes) do
+        if outcome[volume.dataset] == "taken" then
+            zfs.sync.destroy(volume.snapshot)
+            outcome[volume.dataset] = "left"
+        end
+    end
+end
+
+return outcome

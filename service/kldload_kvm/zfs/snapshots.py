@@ -1,0 +1,95 @@
+"""One snapshot of many volumes, each with properties of its own: a channel program (zfs-program(8)) for each pool.
+
+Everything is given to the program as arguments, never written into it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ..model import properties
+from ..model.errors import AlreadyExists, KvmError, NoSpace, NotFound, ZfsFailed
+from .commands import Zfs
+
+SCRIPT = Path(__file__).with_name("snapshot_all.lua")
+MOST_INSTRUCTIONS, MOST_MEMORY = "100000000", "104857600"
+MOST_ARGUMENTS = 1_400_000
+"""Bytes of arguments in one command: the kernel takes two MiB, environment and pointers included (execve(2))."""
+
+Volumes = Mapping[str, Mapping[str, str]]
+"""The user properties that a volume's snapshot gets, by the volume's dataset."""
+
+
+async def snapshot_each(zfs: Zfs, pool: str, name: str, tag: str, groups: Sequence[Volumes]) -> dict[str, str]:
+    """Snapshot those of the volumes that are there as @name, each with its properties and the tag. What became of each
+    volume: "taken", "gone", "exists" (another snapshot of that name) or "failed: ERRNO".
+
+    groups: volumes that belong together, such as a VM's. All are of one pool, and are taken in one transaction; if
+    there are so many that one command cannot name them, then each group is. Doing it again with the same tag does no
+    harm.
+    """
+    outcome: dict[str, str] = {}
+    for words in _commands(groups):
+        outcome |= await _run(zfs, pool, name, tag, "each", words)
+    return outcome
+
+
+async def snapshot_together(zfs: Zfs, name: str, tag: str, volumes: Volumes) -> None:
+    """Snapshot all volumes, which are of one pool, as @name, or none of them; in one transaction.
+
+    Raises NotFound, AlreadyExists, NoSpace or ZfsFailed, with nothing taken.
+    """
+    words = [word for dataset, values in volumes.items() for word in _words(dataset, values)]
+    pool = next(iter(volumes)).partition("/")[0]
+    outcome = await _run(zfs, pool, name, tag, "together", words)
+    for dataset, what in outcome.items():
+        if what not in ("taken", "left"):
+            raise failure(f"{dataset}@{name}", what)
+
+
+def failure(snapshot: str, outcome: str) -> KvmError:
+    """The error that an outcome other than "taken" stands for."""
+    what = f"the snapshot {snapshot} was not taken"
+    if outcome == "gone":
+        return NotFound(what, "there is no such volume any more", "it was removed or renamed meanwhile: look again")
+    if outcome == "exists":
+        return AlreadyExists(what, "there is one of that name by now", "choose another name")
+    number = int(outcome.rpartition(" ")[2]) if outcome.startswith("failed: ") else 0
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(what, "the pool is full", "make room in the pool: kvm-list shows what uses it")
+    return ZfsFailed(what, os.strerror(number) if number else outcome, "zpool status -x tells whether the pool is well")
+
+
+async def _run(zfs: Zfs, pool: str, name: str, tag: str, mode: str, words: Sequence[str]) -> dict[str, str]:
+    bounds = ("-j", "-t", MOST_INSTRUCTIONS, "-m", MOST_MEMORY)
+    what = f"no snapshot @{name} was taken on {pool}"
+    text = await zfs.run(what, "program", *bounds, "--", pool, str(SCRIPT), name, properties.JOB, tag, mode, *words)
+    try:
+        returned = json.loads(text)["return"]
+        return {str(dataset): str(what) for dataset, what in returned.items()}
+    except (ValueError, KeyError, AttributeError, TypeError):
+        what = f"what became of the snapshots @{name} on {pool} is not known"
+        raise ZfsFailed(what, "the answer of zfs program makes no sense", "zfs list -t snapshot shows them") from None
+
+
+def _commands(groups: Iterable[Volumes]) -> Iterator[list[str]]:
+    """The words that name the volumes, for one command after the other."""
+    words: list[str] = []
+    length = 0
+    for group in groups:
+        more = [word for dataset, values in group.items() for word in _words(dataset, values)]
+        size = sum(len(word) + 9 for word in more)  # its end, and the pointer to it
+        if words and length + size > MOST_ARGUMENTS:
+            yield words
+            words, length = [], 0
+        words, length = words + more, length + size
+    if words:
+        yield words
+
+
+def _words(dataset: str, values: Mapping[str, str]) -> list[str]:
+    return [dataset, str(len(values)), *(word for pair in values.items() for word in pair)]
