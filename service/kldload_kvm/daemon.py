@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ class Daemon:
     def view(self, uid: int) -> View:
         """What a plan is made from, now."""
         holder = self.engine.locks.holder
-        return View(self.inventory, self.config, self.facts, datetime.now(UTC), uid, holder=holder)
+        facts = replace(self.facts, zfs=self.reconciler.fault)
+        return View(self.inventory, self.config, facts, datetime.now(UTC), uid, holder=holder)
 
     # -- facts ---------------------------------------------------------------------------------------------------------
 

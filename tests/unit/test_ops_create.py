@@ -13,7 +13,15 @@ from kldload_kvm.engine.plan import Guard, Plan
 from kldload_kvm.images.store import Image
 from kldload_kvm.model import properties
 from kldload_kvm.model.domain_xml import facts
-from kldload_kvm.model.errors import AlreadyExists, InvalidArgument, KvmError, LibvirtUnavailable, NoSpace, NotFound
+from kldload_kvm.model.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    KvmError,
+    LibvirtUnavailable,
+    NoSpace,
+    NotFound,
+    ZfsUnavailable,
+)
 from kldload_kvm.model.firmware import FirmwarePair
 from kldload_kvm.model.sizes import GIB, KIB, MIB
 from kldload_kvm.ops.create import Create
@@ -340,6 +348,17 @@ class TestRefusals:
         error = refusal(host)
         assert (type(error), error.why) == (NotFound, "there is no dataset rpool/vms")
         assert error.hint.startswith("create it: zfs create -p ")
+
+    def test_zfs_is_missing(self) -> None:
+        host = World(Config(storages=(StorageConfig("rpool", "rpool/vms", True),)))
+        host.inventory.remove_dataset("rpool/vms")
+        host.facts = replace(host.facts, zfs=ZfsUnavailable("", "the zfs command is not installed", "install it"))
+        error = refusal(host)
+        assert (type(error), error.why, error.hint) == (
+            ZfsUnavailable,
+            "the zfs command is not installed",
+            "install it",
+        )
 
     def test_there_is_no_firmware(self, host: World) -> None:
         error = refusal(host, facts={"firmware": None})

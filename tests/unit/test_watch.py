@@ -77,7 +77,7 @@ class TestReading:
         assert host.inventory.datasets == before
         del host.zfs.execute  # type: ignore[method-assign]
         await made.load_zfs()
-        assert (made.problem, told.count) == ("", 3)
+        assert (made.problem, made.fault, told.count) == ("", None, 3)
 
     @in_loop
     async def test_while_libvirt_is_away_the_last_known_domains_stay(self) -> None:

@@ -94,6 +94,7 @@ class Create(Request):
         parent = self._parent(view)
         store = view.inventory.datasets.get(parent)
         if store is None:
+            view.need_zfs(f"{self.name} was not created")
             hint = f"create it: zfs create -p -o mountpoint=/var/lib/libvirt/images -o compression=off {parent}"
             raise NotFound(f"{self.name} was not created", f"there is no dataset {parent}", hint)
         view.check_name_free(self.name)

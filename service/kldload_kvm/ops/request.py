@@ -15,7 +15,15 @@ from ..engine.plan import Guard, Plan, Step
 from ..images.store import Image
 from ..model import names
 from ..model.domain_xml import digest
-from ..model.errors import AlreadyExists, LibvirtUnavailable, NoSpace, NotFound, WrongState
+from ..model.errors import (
+    AlreadyExists,
+    KvmError,
+    LibvirtUnavailable,
+    NoSpace,
+    NotFound,
+    WrongState,
+    ZfsUnavailable,
+)
 from ..model.firmware import FirmwarePair
 from ..model.inventory import Domain, Inventory, Snapshot, SnapshotSet, Vm
 from ..model.os_index import Os
@@ -28,9 +36,10 @@ from ..steps.snapshots import TakeSnapshot
 @dataclass(frozen=True)
 class Facts:
     """What of the host is neither ZFS nor a domain. networks: libvirt's, with whether each is active; os_index by
-    short id; images by storage name; kvm: whether guests can use KVM."""
+    short id; images by storage name; kvm: whether guests can use KVM; zfs: why ZFS could not be read, or None."""
 
     libvirt: bool = False
+    zfs: KvmError | None = None
     networks: Mapping[str, bool] = field(default_factory=dict)
     bridges: frozenset[str] = frozenset()
     kvm: bool = False
@@ -89,6 +98,11 @@ class View:
             raise NotFound(f"there is no storage {names.shown(storage)}", "", f"the storages are: {known}")
         found = [vm for vm in map(self.inventory.vm, self.inventory.vm_ids()) if vm]
         return sorted((vm for vm in found if storage in ("", vm.storage)), key=lambda vm: vm.name)
+
+    def need_zfs(self, what: str) -> None:
+        """Raises ZfsUnavailable while datasets cannot be read. what: was not done."""
+        if self.facts.zfs:
+            raise ZfsUnavailable(what, self.facts.zfs.why, self.facts.zfs.hint)
 
     def check_name_free(self, name: str) -> None:
         """Raises AlreadyExists if a VM, a volume or a domain has the name, on any storage."""

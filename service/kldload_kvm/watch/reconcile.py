@@ -29,6 +29,7 @@ class Reconciler:
     def __init__(self, host: Host, ours: Callable[[str], bool], published: Callable[[], None]) -> None:
         self.host, self._ours, self._published = host, ours, published
         self.problem = ""
+        self.fault: KvmError | None = None  # the same, as what it was
         self._whole = asyncio.Event()
         self._domains: set[str] = set()
         self._domain_event = asyncio.Event()
@@ -73,9 +74,9 @@ class Reconciler:
             problem = f"{error.what}: {error.why}" + (f"; {error.hint}" if error.hint else "")
             if problem != self.problem:
                 log.warning("%s", problem)
-            self.problem = problem
+            self.problem, self.fault = problem, error
         else:
-            self.problem = ""
+            self.problem, self.fault = "", None
             inventory.replace_zfs(datasets, snapshots, newer)
             inventory.usage_read(int(time.time()))
         self._published()
