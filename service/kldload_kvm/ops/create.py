@@ -13,13 +13,14 @@ from ..model.domain_xml import Spec, build
 from ..model.errors import InvalidArgument, NotFound
 from ..model.inventory import Dataset
 from ..model.sizes import KIB, MIB, format_size
+from ..model.space import capacity
 from ..model.volume_settings import LARGEST_DISK, compression, volblocksize
 from ..steps.domains import DefineDomain, SetAutostart, StartDomain, StartNetwork
 from ..steps.images import ConvertImage
 from ..steps.seeds import WriteSeed
 from ..steps.volumes import CreateVolume, WriteFirmwareVariables
 from .request import Request, View
-from .trash import check_fits
+from .trash import check_fits, spare_steps
 
 NVRAM_SIZE, NVRAM_BLOCK = 528 * KIB, 16 * KIB
 SEED_SIZE, SEED_BLOCK = 1 * MIB, 16 * KIB
@@ -152,6 +153,7 @@ class Create(Request):
             down = network and network[0] == "network" and view.facts.networks.get(network[1]) is False
             finish += [StartNetwork(network[1])] if network and down else []
             finish.append(StartDomain(uuid, self.name, volumes))
+        finish += spare_steps(view, parent)
         return Plan(
             operation=self.operation,
             description=f"create {self.name}",
@@ -208,10 +210,10 @@ class Create(Request):
         return size + -size % block
 
     def _check_space(self, store: Dataset, size: int) -> list[str]:
-        capacity = store.used + store.available
-        if size > capacity:
+        whole = capacity(store)
+        if size > whole:
             return [
-                f"the disk is thin: it promises {format_size(size)}, and the pool holds {format_size(capacity)} in all"
+                f"the disk is thin: it promises {format_size(size)}, and the pool holds {format_size(whole)} in all"
             ]
         return []
 
