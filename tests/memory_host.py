@@ -476,6 +476,7 @@ class MemoryHost(Host):
     async def prepare(self) -> None:
         for parent in self.config.parents.values():
             await self.zfs.create_container(parent, {})
+            await self.zfs.create_container(f"{parent}/.trash/.spare", {})
         await self.zfs.create_container("rpool/vms/isos", {"mountpoint": "/isos"})
         await self.known()
 
@@ -491,6 +492,8 @@ class MemoryHost(Host):
     def picture(self) -> dict[str, Any]:
         """All there is: datasets with their contents, domains, networks. The empty trash does not count."""
         found: dict[str, Any] = dict(self.memory_zfs.picture())
+        for spare in [name for name in found if name.endswith("/.trash/.spare")]:
+            del found[spare]
         for trash in [name for name in found if name.endswith("/.trash")]:
             if not any(name.startswith(f"{trash}/") for name in found):
                 del found[trash]

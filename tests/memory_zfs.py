@@ -72,13 +72,14 @@ async def at_once(what: str, effect: Callable[[], str]) -> str:
 
 class MemoryZfs(Zfs):
     """through: what each command that changes something is passed through, for tests that let it fail; open: datasets
-    whose device somebody has open."""
+    whose device somebody has open; full: pools without any room."""
 
     def __init__(self, *pools: str) -> None:
         super().__init__()
         self.sets: dict[str, Set] = {}
         self.snaps: list[Snap] = []
         self.marks: list[Mark] = []
+        self.full: set[str] = set()
         self.open: set[str] = set()
         self.commands: list[str] = []
         self.through: Callable[[str, Callable[[], str]], Awaitable[str]] = at_once
@@ -223,6 +224,7 @@ class MemoryZfs(Zfs):
             if "-p" in options:
                 return
             raise Refusal(f"cannot create '{name}': dataset already exists")
+        self._need_room(name)
         parent = name.rpartition("/")[0]
         if parent not in self.sets:
             if "-p" not in options:
@@ -240,6 +242,7 @@ class MemoryZfs(Zfs):
         if name in self.sets:
             raise Refusal(f"cannot create '{name}': dataset already exists")
         snap = self._snap(origin)
+        self._need_room(name)
         if name.rpartition("/")[0] not in self.sets:
             raise Refusal(f"cannot create '{name}': parent does not exist")
         self.sets[name] = Set(
@@ -279,8 +282,8 @@ class MemoryZfs(Zfs):
                 outcome[dataset] = "taken" if self._value(self._find(full), key) == tag else "exists"
         none = mode == "together" and set(outcome.values()) - {"taken"}
         for taken, values in wanted:
-            outcome[taken.name] = "left" if none else "taken"
-            if not none:
+            outcome[taken.name] = "left" if none else "failed: 28" if pool in self.full else "taken"
+            if outcome[taken.name] == "taken":
                 self.snaps.append(Snap(taken.name, name, self._new()[0], txg, taken.contents, taken.size, values))
         return json.dumps({"return": outcome})
 
@@ -344,6 +347,11 @@ class MemoryZfs(Zfs):
 
     def _inherit(self, key: str, name: str) -> None:
         self._find(name).values.pop(key, None)
+
+    def _need_room(self, name: str) -> None:
+        """What ZFS refuses in a pool without room: to create, clone and snapshot; not to rename, set or destroy."""
+        if name.partition("/")[0] in self.full:
+            raise Refusal(f"cannot create '{name}': out of space")
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

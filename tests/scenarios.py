@@ -110,7 +110,7 @@ def storage() -> str:
 SMALL = (("disk", "t", str(64 << 20)), ("memory", "t", str(256 << 20)), ("vcpus", "u", "1"))
 
 OFF, RUNNING, PAUSED = {"web-1": "shut off"}, {"web-1": "running"}, {"web-1": "paused"}
-TRASH = frozenset({"/.trash", "/.trash/web-1-TIME"})
+TRASH = frozenset({"/.trash", "/.trash/.spare", "/.trash/web-1-TIME"})
 BOTH = ("/web-1", "/web-1.nvram")
 
 

@@ -15,7 +15,7 @@ from kldload_kvm.config import Config, StorageConfig
 from kldload_kvm.images.store import Image
 from kldload_kvm.model import domain_xml, properties
 from kldload_kvm.model.firmware import FirmwarePair
-from kldload_kvm.model.inventory import Dataset, Domain, Inventory, Snapshot, Vm, device
+from kldload_kvm.model.inventory import SPARE, TRASH, Dataset, Domain, Inventory, Snapshot, Vm, device
 from kldload_kvm.model.os_index import Os
 from kldload_kvm.model.sizes import GIB, KIB, MIB
 from kldload_kvm.ops.request import Facts, View
@@ -104,6 +104,8 @@ class World:
         self.inventory = Inventory(config.parents)
         for parent in config.parents.values():
             self.inventory.put_dataset(filesystem(parent, used=20 * GIB, available=80 * GIB))
+            self.inventory.put_dataset(filesystem(f"{parent}/{TRASH}"))
+            self.inventory.put_dataset(filesystem(f"{parent}/{TRASH}/{SPARE}"))
         self.inventory.put_dataset(filesystem("rpool/vms/isos", "/isos", used=GIB, available=80 * GIB))
         self.facts = FACTS
         self.txg = 100

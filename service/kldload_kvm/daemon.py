@@ -46,6 +46,7 @@ from .virt.connection import Connection
 from .virt.domains import Virt
 from .watch.marks import Marks
 from .watch.reconcile import OWN_MEMORY, Reconciler
+from .watch.space import SpaceWatch
 from .watch.udev import UdevWatch
 from .watch.zfs_events import ZfsWatch
 from .zfs.commands import Zfs
@@ -84,6 +85,7 @@ class Daemon:
         self.dispatcher = Dispatcher(bus, self.tree, self.service.handle)
         self.udev = UdevWatch(devices.appeared)
         self.zfs_watch = ZfsWatch(self.reconciler.dataset_changed, self.reconciler.read_all_again)
+        self.space_watch = SpaceWatch(self.host, lambda request: self.engine.start(request.plan(self.view(0)), 0))
         self.connection.on_event = self.reconciler.domain_changed
         self.connection.on_agent = self._agent_connected
         self.connection.on_connect = lambda: self._spawn(self._libvirt_came())
@@ -107,6 +109,7 @@ class Daemon:
             self.reconciler.keep_domains(),
             self.zfs_watch.keep(),
             self.marks.keep(),
+            self.space_watch.keep(),
             self._watchdog(),
         ):
             self._spawn(forever)

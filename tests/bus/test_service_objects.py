@@ -251,7 +251,7 @@ class TestStorage:
             assert values == {
                 "Name": "rpool", "Dataset": "rpool/vms", "Default": True, "Capacity": capacity, "Free": 80_000_000_000,
                 "Floor": int(capacity * 0.05), "Provisioned": (20 << 30) + (528 << 10), "Problem": "",
-                "ImageDirectory": "/isos",
+                "ImageDirectory": "/isos", "Overcommit": 0.268,
             }  # fmt: skip
             assert [(each["name"], each["format"], each["path"]) for each in images] == [
                 ("debian.qcow2", "qcow2", "/isos/debian.qcow2"), ("netinst.iso", "iso", "/isos/netinst.iso"),

@@ -165,12 +165,12 @@ def one_kill(operation: str, scene: Scene, number: int, moment: str) -> str:
     else:
         assert state == "failed", error
         after = datasets(), domains(), definitions(), properties(), contents()
-        trash = {"rpool/vms/.trash"}  # the container of all entries stays, for the next
+        trash = {"rpool/vms/.trash", "rpool/vms/.trash/.spare"}  # these stay, for the next
         assert {n: g for n, g in after[0].items() if n not in trash} == {
             n: g for n, g in before[0].items() if n not in trash
         }, error
         assert after[1:3] == before[1:3], error
-        assert {r for r in after[3] if "/.trash\t" not in r} == {r for r in before[3] if "/.trash\t" not in r}
+        assert {r for r in after[3] if "/.trash" not in r} == {r for r in before[3] if "/.trash" not in r}, error
         assert after[4] == before[4], error
     return state
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..engine.engine import Engine
 from ..engine.job import Job, State
-from ..model import properties
-from ..model.inventory import Inventory, Vm, device, is_trash, role
+from ..model import properties, space
+from ..model.inventory import IO_ERROR, Inventory, Vm, device, is_trash, role
 from ..model.os_index import Os
+from ..model.sizes import format_size
 from ..ops.request import Facts
 from .tree import Tree
 from .values import ROOT, ObjectPath, dictionary, job_path, storage_path, vm_path
@@ -140,7 +141,15 @@ class Publisher:
                 "no libvirt domain uses its volumes; define one on them with virsh define, or delete it: kvm-delete "
                 + vm.name
             )
-        return ""
+        return self._stopped(vm) if vm.domain and vm.domain.fault and vm.state == "paused" else ""
+
+    def _stopped(self, vm: Vm) -> str:
+        """Why QEMU itself paused it, and what becomes of it."""
+        if vm.domain and vm.domain.fault == IO_ERROR:
+            return f"it is paused: a disk gave an input/output error; see zpool status, then kvm-vm resume {vm.name}"
+        store = self.inventory.datasets.get(vm.first.name.rpartition("/")[0])
+        free = f"{format_size(space.resume_at(store, self.floor))} of {store.name}" if store else "enough"
+        return f"it is paused: the pool was full when it wrote; it goes on by itself once {free} are free"
 
     def _os(self, url: str) -> str:
         """The short id of an osinfo id."""
@@ -149,17 +158,17 @@ class Publisher:
     def _storage(self, name: str, parent: str, default: bool) -> dict[str, Any]:
         dataset = self.inventory.datasets.get(parent)
         isos = self.inventory.datasets.get(f"{parent}/isos")
-        capacity = dataset.used + dataset.available if dataset else 0
         missing = f"there is no dataset {parent}; create it: zfs create -p {parent}"
         volumes = [d for d in self.inventory.children(parent) if d.kind == "volume"]
         return {
             "Name": name,
             "Dataset": parent,
             "Default": default,
-            "Capacity": capacity,
+            "Capacity": space.capacity(dataset) if dataset else 0,
             "Free": dataset.available if dataset else 0,
-            "Floor": int(capacity * self.floor),
+            "Floor": space.floor(dataset, self.floor) if dataset else 0,
             "Provisioned": sum(each.size for each in volumes),
+            "Overcommit": space.overcommit(dataset, volumes),
             "SampledAt": self.inventory.used_at,
             "Problem": "" if dataset else missing,
             "ImageDirectory": isos.mountpoint if isos and isos.mountpoint.startswith("/") else "",

@@ -435,6 +435,14 @@ class Storage(Object):
         return value
 
     @property
+    def overcommit(self) -> float:
+        """How many times its capacity a storage has promised to disks: Provisioned by Capacity. Disks are thin, so
+        it may be more than 1.
+        """
+        value: float = self.properties()["Overcommit"]
+        return value
+
+    @property
     def sampled_at(self) -> int:
         """When Capacity and Free were read, in seconds since 1970."""
         value: int = self.properties()["SampledAt"]

@@ -14,6 +14,11 @@ from dataclasses import dataclass, field, replace
 from . import properties
 
 TRASH = ".trash"
+SPARE = ".spare"
+"""An empty trash entry, made while there is room: in a pool that is full, none can be made."""
+
+NO_SPACE, IO_ERROR = "no-space", "io-error"
+"""Why QEMU itself paused a guest."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Domain:
-    """A libvirt domain. state as in the Vm interface; disks: target -> source device or file; networks: libvirt's."""
+    """A libvirt domain. state as in the Vm interface; disks: target -> source device or file; networks: libvirt's;
+    fault: why QEMU itself paused it, NO_SPACE or IO_ERROR, or empty."""
 
     uuid: str
     name: str
@@ -78,6 +84,7 @@ class Domain:
     disks: dict[str, str] = field(default_factory=dict)
     cdroms: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    fault: str = ""
 
     @property
     def active(self) -> bool:
@@ -385,6 +392,7 @@ class Inventory:
             d
             for d in self.datasets.values()
             if d.kind == "filesystem" and d.properties.get(properties.REASON) and is_trash(d.name)
+            if not d.name.endswith(f"/{SPARE}")
         ]
         return sorted(found, key=lambda d: (d.properties.get(properties.SINCE, ""), d.name), reverse=True)
 

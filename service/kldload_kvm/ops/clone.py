@@ -23,7 +23,7 @@ from .request import (
     vm_guards,
     vm_locks,
 )
-from .trash import check_fits
+from .trash import check_fits, spare_steps
 
 MOST = 100
 
@@ -87,6 +87,7 @@ class Clone(VmRequest):
         if self.start:
             finish += [StartNetwork(n) for n in domain.networks if view.facts.networks.get(n) is False]
             finish += [StartDomain(each.uuid, each.name, tuple(each.targets.values())) for each in clones]
+        finish += spare_steps(view, parent)
         identity = "cloud-init" if vm.has_seed else "pending"
         return Plan(
             operation=self.operation,

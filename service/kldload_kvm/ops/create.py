@@ -13,6 +13,7 @@ from ..model.domain_xml import Spec, build
 from ..model.errors import InvalidArgument, NotFound
 from ..model.inventory import Dataset
 from ..model.sizes import KIB, MIB, format_size
+from ..model.space import capacity
 from ..model.volume_settings import LARGEST_DISK, compression, volblocksize
 from ..steps.domains import DefineDomain, SetAutostart, StartDomain
 from ..steps.images import ConvertImage
@@ -20,7 +21,7 @@ from ..steps.seeds import WriteSeed
 from ..steps.volumes import CreateVolume, WriteFirmwareVariables
 from . import networks
 from .request import Request, View
-from .trash import check_fits
+from .trash import check_fits, spare_steps
 
 NVRAM_SIZE, NVRAM_BLOCK = 528 * KIB, 16 * KIB
 SEED_SIZE, SEED_BLOCK = 1 * MIB, 16 * KIB
@@ -153,6 +154,7 @@ class Create(Request):
         if self.start:
             finish += networks.started(view, network)
             finish.append(StartDomain(uuid, self.name, volumes))
+        finish += spare_steps(view, parent)
         return Plan(
             operation=self.operation,
             description=f"create {self.name}",
@@ -209,10 +211,10 @@ class Create(Request):
         return size + -size % block
 
     def _check_space(self, store: Dataset, size: int) -> list[str]:
-        capacity = store.used + store.available
-        if size > capacity:
+        whole = capacity(store)
+        if size > whole:
             return [
-                f"the disk is thin: it promises {format_size(size)}, and the pool holds {format_size(capacity)} in all"
+                f"the disk is thin: it promises {format_size(size)}, and the pool holds {format_size(whole)} in all"
             ]
         return []
 

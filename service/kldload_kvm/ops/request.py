@@ -28,6 +28,7 @@ from ..model.firmware import FirmwarePair
 from ..model.inventory import Domain, Inventory, Snapshot, SnapshotSet, Vm
 from ..model.os_index import Os
 from ..model.sizes import format_size
+from ..model.space import floor
 from ..steps.domains import ForceOff, StartDomain, StartNetwork
 from ..steps.guests import LetGo, Quiesce
 from ..steps.snapshots import TakeSnapshot
@@ -117,10 +118,10 @@ class View:
     def check_room(self, parent: str, what: str) -> None:
         """Raises NoSpace for a storage below its floor. what: was not done."""
         store = self.inventory.datasets[parent]
-        floor = int((store.used + store.available) * self.config.floor)
-        if store.available < floor:
+        least = floor(store, self.config.floor)
+        if store.available < least:
             raise NoSpace(
-                what, f"{parent} has {format_size(store.available)} left, and {format_size(floor)} are kept free",
+                what, f"{parent} has {format_size(store.available)} left, and {format_size(least)} are kept free",
                 "delete VMs or snapshots, and purge the trash",
             )  # fmt: skip
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ..engine.plan import Step
 from ..model import properties
 from ..model.domain_xml import pack
 from ..model.errors import InvalidArgument
-from ..model.inventory import TRASH, Vm
+from ..model.inventory import SPARE, TRASH, Vm
 from ..model.names import unused
+from ..steps.volumes import KeepSpare
 from .request import View
 
 LONGEST_NAME = 255
@@ -20,6 +22,12 @@ def new_entry(view: View, vm: Vm) -> tuple[str, str]:
     taken = {each.name.rpartition("/")[2] for each in view.inventory.children(trash)}
     entry = unused(f"{vm.name}-{view.now:%Y%m%dT%H%M%SZ}", taken)
     return entry, f"{trash}/{entry}"
+
+
+def spare_steps(view: View, parent: str) -> list[Step]:
+    """The step that makes the storage's spare trash entry, if it has none."""
+    trash = f"{parent}/{TRASH}"
+    return [] if f"{trash}/{SPARE}" in view.inventory.datasets else [KeepSpare(trash)]
 
 
 def check_fits(what: str, parent: str, vm: str, snapshot: str = "") -> None:

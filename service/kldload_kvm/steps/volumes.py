@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..engine.plan import Run, Step, step_kind
 from ..model import properties
-from ..model.errors import Busy, KvmError, NotFound, WrongState, ZfsFailed
-from ..model.inventory import is_trash
+from ..model.errors import Busy, KvmError, NoSpace, NotFound, WrongState, ZfsFailed
+from ..model.inventory import SPARE, is_trash
 from ..model.sizes import format_size
 from ..waiting import until
 from .host import Host
@@ -25,6 +26,10 @@ CARRIED = frozenset({
     "compression", "checksum", "primarycache", "secondarycache", "sync", "logbias", "dedup", "copies", "readonly",
     "snapdev", "volmode", "refreservation", "redundant_metadata", "snapshot_limit",
 })  # fmt: skip
+
+
+OF_ENTRIES = (properties.VM, properties.NAME, properties.UUID, properties.REASON, properties.UID, properties.DOMAIN)
+"""What a trash entry may say."""
 
 
 class Creating(Step):
@@ -183,7 +188,10 @@ class RenameVolume(Step):
 @step_kind
 @dataclass(frozen=True)
 class CreateTrashEntry(Creating):
-    """The container in which volumes wait in the trash. properties: what is remembered of them."""
+    """The container in which volumes wait in the trash. properties: what is remembered of them.
+
+    In a pool that is full ZFS makes none, but renames the spare one, so that deleting works there too.
+    """
 
     kind = "trash.create-entry"
     dataset: str
@@ -197,11 +205,52 @@ class CreateTrashEntry(Creating):
 
     async def do(self, host: Host, run: Run) -> None:
         trash = self.dataset.rpartition("/")[0]
-        if await guid_of(host, trash) is None:
-            # Never mounted, and never replicated: what waits here is nobody's current state.
-            await host.zfs.create_container(trash, {"syncoid:sync": "false"})
-        since = {properties.SINCE: str(int(time.time()))}
-        await host.zfs.create_container(self.dataset, {**self.properties, **since, properties.JOB: run.tag})
+        values = {**self.properties, properties.SINCE: str(int(time.time())), properties.JOB: run.tag}
+        try:
+            await ensure_trash(host, trash)
+            await host.zfs.create_container(self.dataset, values)
+        except NoSpace:
+            spare = f"{trash}/{SPARE}"
+            if await guid_of(host, spare) is None:
+                raise
+            # First what it is, then its place: a spare that says too much is set anew the next time.
+            await host.zfs.set(spare, {**dict.fromkeys(OF_ENTRIES, ""), **values})
+            await host.zfs.rename(spare, self.dataset)
+
+    async def undo(self, host: Host, run: Run) -> None:
+        """What held nothing becomes the spare, if there is none: the pool may be full."""
+        spare = f"{self.dataset.rpartition('/')[0]}/{SPARE}"
+        if await is_ours(host, self.dataset, run) and await guid_of(host, spare) is None:
+            await host.zfs.rename(self.dataset, spare)
+        await super().undo(host, run)
+
+
+@step_kind
+@dataclass(frozen=True)
+class KeepSpare(Step):
+    """Make the spare entry of a storage's trash. In a pool that has no room for it there will be none."""
+
+    kind = "trash.keep-spare"
+    reversible = False
+    trash: str
+
+    @property
+    def spare(self) -> str:
+        return f"{self.trash}/{SPARE}"
+
+    def describe(self) -> str:
+        return f"keep an empty entry in {self.trash}, so that deleting works in a full pool"
+
+    def touches(self) -> tuple[str, ...]:
+        return (self.trash, self.spare)
+
+    async def do(self, host: Host, run: Run) -> None:
+        with suppress(NoSpace):
+            await ensure_trash(host, self.trash)
+            await host.zfs.create_container(self.spare, {})
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return await guid_of(host, self.spare) is not None
 
 
 @step_kind
@@ -276,6 +325,12 @@ class GrowVolume(Step):
         if await guid_of(host, self.dataset) != self.guid:
             return False
         return int(await host.zfs.get(self.dataset, "volsize")) >= self.size
+
+
+async def ensure_trash(host: Host, trash: str) -> None:
+    """Never mounted, and never replicated: what waits there is nobody's current state."""
+    if await guid_of(host, trash) is None:
+        await host.zfs.create_container(trash, {"syncoid:sync": "false"})
 
 
 async def guid_of(host: Host, name: str) -> str | None:

@@ -10,7 +10,7 @@ import libvirt_qemu
 from ..model.addresses import from_agent, from_libvirt
 from ..model.domain_xml import facts
 from ..model.errors import NotFound, TimedOut
-from ..model.inventory import Domain
+from ..model.inventory import IO_ERROR, NO_SPACE, Domain
 from ..waiting import until
 from .changes import Changes
 
@@ -26,6 +26,7 @@ STATES = {
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
     libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
 }
+STOPPED = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
 # What `virsh undefine` would take along is ours to keep or in ZFS already: the variables are a volume.
 UNDEFINE = (
     libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
@@ -143,10 +144,11 @@ def _record(domain: libvirt.virDomain) -> Domain | None:
         persistent = bool(domain.isPersistent())
         xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0)
         found = facts(xml)
+        state, reason, *_ = domain.state()
         return Domain(
             uuid=domain.UUIDString(),
             name=domain.name(),
-            state=STATES.get(domain.state()[0], "shutoff"),
+            state=STATES.get(state, "shutoff"),
             xml=xml,
             autostart=bool(domain.autostart()) if persistent else False,
             persistent=persistent,
@@ -156,8 +158,18 @@ def _record(domain: libvirt.virDomain) -> Domain | None:
             disks=found.disks,
             cdroms=found.cdroms,
             networks=found.networks,
+            fault=_fault(domain) if (state, reason) == STOPPED else "",
         )
     except libvirt.libvirtError as fault:
         if fault.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         raise
+
+
+def _fault(domain: libvirt.virDomain) -> str:
+    """Why QEMU stopped a domain that is paused because of its disks. What each disk says outlives our own restarts."""
+    try:
+        faults = domain.diskErrors()
+    except libvirt.libvirtError:
+        return IO_ERROR
+    return NO_SPACE if libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE in faults.values() else IO_ERROR
