@@ -9,14 +9,16 @@ from .delete_snapshot import DeleteVmSnapshot
 from .identity import RenewVmIdentity
 from .images import AddImage, RemoveImage
 from .power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
+from .purge import PurgeTrash
 from .request import Request
+from .restore import RestoreTrash
 from .rollback import Rollback
 from .snapshot import TakeVmSnapshot
 
 REQUESTS: dict[str, type[Request]] = {
     each.operation: each
     for each in (
-        AddImage, Autostart, Clone, Create, Delete, DeleteVmSnapshot, Pause, PowerOff, Reboot, RemoveImage,
-        RenewVmIdentity, Resume, Rollback, Shutdown, Start, TakeVmSnapshot,
+        AddImage, Autostart, Clone, Create, Delete, DeleteVmSnapshot, Pause, PowerOff, PurgeTrash, Reboot,
+        RemoveImage, RenewVmIdentity, RestoreTrash, Resume, Rollback, Shutdown, Start, TakeVmSnapshot,
     )
 }  # fmt: skip

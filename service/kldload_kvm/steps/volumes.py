@@ -14,7 +14,7 @@ from typing import Any
 
 from ..engine.plan import Run, Step, step_kind
 from ..model import properties
-from ..model.errors import Busy, KvmError, NotFound
+from ..model.errors import Busy, KvmError, NoSpace, NotFound
 from ..model.inventory import is_trash
 from ..model.sizes import format_size
 from ..waiting import until
@@ -117,7 +117,8 @@ class PromoteVolume(Step):
         return (f"{self.dataset}@*", f"{self.origin}@*")
 
     async def do(self, host: Host, run: Run) -> None:
-        await host.zfs.promote(self.dataset)
+        if not await self.done(host, run):  # a second time would go on to the origin's own origin
+            await host.zfs.promote(self.dataset)
 
     async def done(self, host: Host, run: Run) -> bool:
         try:
@@ -181,9 +182,16 @@ class CreateTrashEntry(Creating):
         trash = self.dataset.rpartition("/")[0]
         if await guid_of(host, trash) is None:
             # Never mounted, and never replicated: what waits here is nobody's current state.
-            await host.zfs.create_container(trash, {"syncoid:sync": "false"})
+            await self._create(host, trash, {"syncoid:sync": "false"})
         since = {properties.SINCE: str(int(time.time()))}
-        await host.zfs.create_container(self.dataset, {**self.properties, **since, properties.JOB: run.tag})
+        await self._create(host, self.dataset, {**self.properties, **since, properties.JOB: run.tag})
+
+    async def _create(self, host: Host, dataset: str, values: dict[str, str]) -> None:
+        try:
+            await host.zfs.create_container(dataset, values)
+        except NoSpace as error:
+            hint = "purge what waits there (kvm-trash list), or delete without the trash: kvm-delete --now"
+            raise NoSpace("nothing was moved to the trash", error.why, hint) from None
 
 
 @step_kind
