@@ -220,6 +220,7 @@ class MemoryZfs(Zfs):
 
     def _create(self, *args: str) -> None:
         options, (name,) = self._options(args, {"-V"}, {"-s", "-p", "-u"})
+        values = self.values
         if name in self.sets:
             if "-p" in options:
                 return
@@ -232,10 +233,10 @@ class MemoryZfs(Zfs):
             self._create("-p", parent)
         size = int(options.get("-V", "0"))
         kind = "volume" if "-V" in options else "filesystem"
-        block = int(self.values.get("volblocksize", "8192"))
+        block = int(values.get("volblocksize", "8192"))
         if size % block:
             raise Refusal(f"cannot create '{name}': volume size must be a multiple of volume block size")
-        self.sets[name] = Set(name, kind, *self._new(), size=size, values=self.values)
+        self.sets[name] = Set(name, kind, *self._new(), size=size, values=values)
 
     def _clone(self, *args: str) -> None:
         _, (origin, name) = self._options(args, set(), set())

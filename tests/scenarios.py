@@ -90,6 +90,20 @@ def two_disks() -> None:
     run("kvm-vm", "attach-disk", "web-1", "64M")
 
 
+def deleted() -> None:
+    snapshotted()
+    run("kvm-delete", "web-1")
+
+
+def entry() -> tuple[str, ...]:
+    """The id of the newest entry of the trash."""
+    return (str(data(call(ROOT, "Manager", "ListTrash"))[0][0]["id"]["data"]),)
+
+
+def one_entry() -> tuple[str, ...]:
+    return ("1", *entry())
+
+
 def first_card() -> tuple[str, ...]:
     """The address of web-1's only network card."""
     return (run("virsh", "domiflist", "--inactive", "web-1").stdout.split()[-1],)
@@ -110,13 +124,18 @@ def storage() -> str:
 SMALL = (("disk", "t", str(64 << 20)), ("memory", "t", str(256 << 20)), ("vcpus", "u", "1"))
 
 OFF, RUNNING, PAUSED = {"web-1": "shut off"}, {"web-1": "running"}, {"web-1": "paused"}
-TRASH = frozenset({"/.trash", "/.trash/.spare", "/.trash/web-1-TIME"})
+ENTRY = "/.trash/web-1-TIME"
+TRASH = frozenset({"/.trash", "/.trash/.spare", ENTRY})
 BOTH = ("/web-1", "/web-1.nvram")
 
 
 def each(*names: str, at: str = "", below: str = "") -> frozenset[str]:
     """Those volumes' snapshots of that name, or themselves, below a dataset."""
     return frozenset(f"{below}{name}{at}" for name in names)
+
+
+SNAPSHOTS = each(*BOTH, at="@stable") | each(*BOTH, at="@later")
+IN_TRASH = {ENTRY} | each(*BOTH, below=ENTRY) | frozenset(f"{ENTRY}{name}" for name in SNAPSHOTS)
 
 
 SCENES: Mapping[str, Scene] = {
@@ -138,7 +157,7 @@ SCENES: Mapping[str, Scene] = {
     "vm.rollback": Scene(
         snapshotted_and_running, web_1, "Vm", "Rollback",
         options=(("snapshot", "s", "stable"), ("force", "b", "true"), ("start", "b", "true")),
-        adds=TRASH | each(*BOTH, below="/.trash/web-1-TIME") | each(*BOTH, at="@later", below="/.trash/web-1-TIME"),
+        adds=TRASH | each(*BOTH, below=ENTRY) | each(*BOTH, at="@later", below=ENTRY),
         removes=each(*BOTH, at="@later"), states=RUNNING,
     ),
     "vm.delete-snapshot": Scene(
@@ -152,9 +171,9 @@ SCENES: Mapping[str, Scene] = {
     ),
     "vm.delete": Scene(
         snapshotted_and_running, web_1, "Vm", "Delete", options=(("force", "b", "true"),),
-        adds=TRASH | each(*BOTH, below="/.trash/web-1-TIME")
-        | each(*BOTH, at="@stable", below="/.trash/web-1-TIME") | each(*BOTH, at="@later", below="/.trash/web-1-TIME"),
-        removes=each(*BOTH) | each(*BOTH, at="@stable") | each(*BOTH, at="@later"), states={}, contents="",
+        adds=TRASH | each(*BOTH, below=ENTRY)
+        | each(*BOTH, at="@stable", below=ENTRY) | each(*BOTH, at="@later", below=ENTRY),
+        removes=each(*BOTH) | SNAPSHOTS, states={}, contents="",
     ),
     "vm.snapshot-all": Scene(
         running, root, "Manager", "SnapshotAll", options=(("name", "s", "all"),),
@@ -165,7 +184,7 @@ SCENES: Mapping[str, Scene] = {
     ),
     "vm.detach-disk": Scene(
         two_disks, web_1, "Vm", "DetachDisk", "s", ("vdb",),
-        adds=TRASH | each("/web-1.vdb", below="/.trash/web-1-TIME"), removes=each("/web-1.vdb"), states=OFF,
+        adds=TRASH | each("/web-1.vdb", below=ENTRY), removes=each("/web-1.vdb"), states=OFF,
     ),
     "vm.attach-nic": Scene(running, web_1, "Vm", "AttachNic", states=RUNNING),
     "vm.detach-nic": Scene(off, web_1, "Vm", "DetachNic", "s", first_card, states=OFF),
@@ -179,6 +198,14 @@ SCENES: Mapping[str, Scene] = {
     "vm.resize": Scene(running, web_1, "Vm", "Resize", "st", ("vda", str(128 << 20)), states=RUNNING),
     "vm.set-memory": Scene(running, web_1, "Vm", "SetMemory", "t", (str(192 << 20),), states=RUNNING),
     "vm.set-vcpus": Scene(running, web_1, "Vm", "SetVcpus", "u", ("2",), states=RUNNING),
+    "trash.restore": Scene(
+        deleted, root, "Manager", "RestoreTrash", "s", entry,
+        adds=each(*BOTH) | SNAPSHOTS, removes=IN_TRASH, states=OFF, contents="B",
+    ),
+    "trash.purge": Scene(
+        deleted, root, "Manager", "PurgeTrash", "as", one_entry,
+        removes=IN_TRASH, states={}, contents="",
+    ),
     "image.remove": Scene(with_image, storage, "Storage", "Remove", "s", (IMAGE,), states={}, contents=""),
 }  # fmt: skip
 

@@ -56,6 +56,7 @@ class Standin:
         self.cancelled: set[str] = set()
         self.effects: dict[str, Any] = {}
         self.tasks: set[asyncio.Task[None]] = set()
+        self.trash: list[dict[str, Variant]] = []
         self.add(ROOT, "Manager", Version="0.1.0", ZfsVersion="2.3.9", LibvirtVersion="11.3.0", Storages=["vms"])
         self.images = [
             ("debian-13.iso", "iso", 700 << 20, 700 << 20),
@@ -132,6 +133,27 @@ class Standin:
         self.add(path, "Vm", **(settings | values))
         self.snapshots[path] = []
         return path
+
+    def put_in_trash(
+        self, id_: str, vm: str, reason: str = "deleted", held: tuple[str, ...] = (), due: bool = False
+    ) -> None:
+        self.trash.append(
+            wrap(
+                {
+                    "id": ("s", id_),
+                    "vm": ("s", vm),
+                    "vm-id": ("s", vm),
+                    "reason": ("s", reason),
+                    "since": ("t", FROZEN),
+                    "dataset": ("s", f"rpool/vms/.trash/{id_}"),
+                    "volumes": ("as", [f"rpool/vms/.trash/{id_}/{vm}"]),
+                    "used": ("t", 42 << 20),
+                    "expires": ("t", FROZEN + 7 * 86400),
+                    "held-by": ("as", list(held)),
+                    "due": ("b", due),
+                }
+            )
+        )
 
     def handle(self, message: Message) -> bool:
         if message.message_type is not MessageType.METHOD_CALL or message.interface.startswith(
@@ -237,6 +259,9 @@ class Standin:
             )
             for name in self.snapshots[message.path][offset : offset + limit]
         ]
+
+    async def do_ListTrash(self, _: Message) -> list[dict[str, Variant]]:
+        return self.trash
 
     async def do_GetAddresses(self, _: Message) -> list[str]:
         return ["192.168.122.7/24", "fe80::1/64"]
@@ -363,7 +388,20 @@ class Standin:
         if method.name == "Delete":
             if self.objects[message.path][1]["State"] == "running" and not options.get("force"):
                 raise Refusal("WrongState", f"{name} is running.", "", "Shut it down, or give --force.")
-            return ["undefine", "retire"], {"trash": ("s", "7")}, lambda: self.objects.pop(message.path), []
+            result = {} if options.get("now") else {"trash": ("s", "7")}
+            gone = [f"rpool/vms/{name}"] if options.get("now") else []
+            return ["undefine", "retire"], result, lambda: self.objects.pop(message.path), gone
+        if method.name == "RestoreTrash":
+            entry = next(each for each in self.trash if each["id"].value == message.body[0])
+            name = options.get("name", entry["vm"].value)
+            result = {"vm": ("o", f"{ROOT}/vm/{name}"), "name": ("s", name)}
+            if entry["reason"].value == "rolled-back":
+                return ["promote"], result | {"trash": ("s", "8")}, None, []
+            return ["rename"], result, lambda: self.add_vm(name), []
+        if method.name == "PurgeTrash":
+            ids = message.body[0] or [each["id"].value for each in self.trash if each["due"].value]
+            gone = [f"rpool/vms/.trash/{each}" for each in ids]
+            return ["destroy"], {"purged": ("as", ids)}, None, gone
         if method.name == "Add":
             data = os.pread(message.unix_fds[0], 1 << 20, 0)
             image = (message.body[1], options.get("format", "iso"), len(data), len(data))

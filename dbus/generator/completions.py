@@ -16,6 +16,7 @@ NAMES = {
     "image": "kvm-image list --names",
     "image-or-file": "kvm-image list --names",
     "job": "kvm-job list --names",
+    "trash": "kvm-trash list --names",
 }
 """What prints the names of a kind. It is given two seconds, so that Tab never hangs."""
 

@@ -21,6 +21,8 @@ from .model.volume_settings import LARGEST_DISK, compression, volblocksize
 VENDOR = Path("/usr/lib/kldload-kvm/kvm.conf.d")
 ADMIN = Path("/etc/kldload-kvm/kvm.conf")
 DROP_INS = Path("/etc/kldload-kvm/kvm.conf.d")
+HOUR = 3600
+DAY = 24 * HOUR
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class StorageConfig:
 @dataclass(frozen=True)
 class Config:
     """All settings. Sizes in bytes; accelerator: auto, kvm or qemu; network: auto, none, bridge=NAME or network=NAME;
-    floor: share of a pool, from 0 to 1, that stays free for what must always work: deleting, and the guests' writes."""
+    floor: share of a pool, from 0 to 1, that stays free for what must always work: deleting, and the guests' writes;
+    grace: seconds that what is in the trash waits there."""
 
     storages: tuple[StorageConfig, ...] = (StorageConfig("rpool", "rpool/vms", default=True),)
     accelerator: str = "auto"
@@ -48,6 +51,7 @@ class Config:
     volblocksize: int = 64 * KIB
     compression: str = "lz4"
     floor: float = 0.05
+    grace: int = 7 * DAY
     jobs_per_user: int = 16
     jobs_kept: int = 500
 
@@ -174,6 +178,14 @@ def _share(text: str) -> float:
     return int(number) / 100
 
 
+def _period(text: str) -> int:
+    unit = {"h": HOUR, "d": DAY}.get(text[-1:])
+    number = text[:-1].strip()
+    if unit is None or not (number.isascii() and number.isdecimal() and len(number) < 6 and int(number) <= 10_000):
+        raise InvalidArgument(f"{names.shown(text)} is not a time such as 12h or 7d, of at most 10000d")
+    return int(number) * unit
+
+
 def _network(text: str) -> str:
     kind, _, name = text.partition("=")
     if text not in ("auto", "none") and not (kind in ("bridge", "network") and name):
@@ -213,6 +225,7 @@ SETTINGS: dict[str, dict[str, Callable[[str], Any]]] = {
         "compression": lambda text: compression(text, ""),
     },
     "pool": {"floor": _share},
+    "trash": {"grace": _period},
     "limits": {"jobs_per_user": _number(999_999), "jobs_kept": _number(999_999)},
 }
 """The settings by their sections, each with what makes a value of its text or raises InvalidArgument."""

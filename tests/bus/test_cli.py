@@ -185,6 +185,68 @@ def test_a_running_vm_is_deleted_with_force_only(standin: Standin) -> None:
     assert said("kvm-delete web-1 --force") == "web-1 deleted; its volumes wait in the trash as entry 7\n"
 
 
+def test_an_origin_can_be_deleted_with_a_promotion_and_anything_at_once(standin: Standin) -> None:
+    said("kvm-delete web-1 --promote")
+    assert options(standin, "Delete") == {"promote": True}
+    assert said("kvm-delete web-2 --now --yes") == "web-2 deleted for good\n"
+    assert options(standin, "Delete") == {"now": True}
+
+
+def test_the_trash_is_listed(standin: Standin) -> None:
+    assert run("kvm-trash list").stderr == "kvm-trash: the trash is empty\n"
+    standin.put_in_trash("web-1-20260401T153022Z", "web-1")
+    standin.put_in_trash("db-20260401T153022Z", "db", "rolled-back", held=("copy", "other"))
+    assert said("kvm-trash list") == (
+        "ENTRY                   VM     REASON       SINCE                  UNTIL                       USED\n"
+        "web-1-20260401T153022Z  web-1  deleted      Wed Apr  1 15:30 2026  Wed Apr  8 15:30 2026        42M\n"
+        "db-20260401T153022Z     db     rolled-back  Wed Apr  1 15:30 2026  its clones go: copy, other   42M\n"
+    )
+    assert said("kvm-trash list --names") == "web-1-20260401T153022Z\ndb-20260401T153022Z\n"
+    assert json.loads(said("kvm-trash list --json"))[1]["held-by"] == ["copy", "other"]
+
+
+def test_a_deleted_vm_is_restored_by_its_entry_or_its_name(standin: Standin) -> None:
+    standin.put_in_trash("old-1", "old")
+    standin.put_in_trash("db-1", "db", "rolled-back")
+    standin.put_in_trash("db-2", "db", "rolled-back")
+    assert said("kvm-trash restore old --name new") == "new restored, and not started\nStart it: kvm-vm start new\n"
+    assert options(standin, "RestoreTrash") == {"name": "new"}
+    assert said("kvm-trash restore db-2 --force") == (
+        "db has its state back; the other one waits in the trash as entry 8\n"
+    )
+    assert options(standin, "RestoreTrash") == {"force": True}
+    several = run("kvm-trash restore db")
+    assert (several.returncode, several.stderr) == (
+        2, "kvm-trash: db has 2 entries in the trash\n  hint: name one: db-1, db-2\n",
+    )  # fmt: skip
+    missing = run("kvm-trash restore odl-1")
+    assert missing.returncode == 4
+    assert "did you mean old-1" in missing.stderr
+
+
+def test_a_purge_names_entries_or_takes_what_is_due(standin: Standin) -> None:
+    standin.put_in_trash("old-1", "old")
+    assert said("kvm-trash purge --expired") == "nothing in the trash is due\n"
+    assert not [each for each in standin.calls if each[0] == "PurgeTrash"]
+    standin.put_in_trash("db-1", "db", due=True)
+    assert said("kvm-trash purge --expired --yes") == "purged for good: db-1\n"
+    assert options(standin, "PurgeTrash") == {"expired": True}
+    assert said("kvm-trash purge old-1 db-1 --yes") == "purged for good: old-1, db-1\n"
+    assert "Destroys for good:\n  rpool/vms/.trash/old-1" in run("kvm-trash purge old-1 --dry-run").stdout
+    assert run("kvm-trash purge").returncode == 2
+    assert run("kvm-trash purge old-1 --expired").returncode == 2
+
+
+def test_a_purge_asks_first(standin: Standin) -> None:
+    standin.put_in_trash("old-1", "old")
+    typed = Typed("kvm-trash purge old-1")
+    typed.until("Go on? [y/N]")
+    assert b"rpool/vms/.trash/old-1" in typed.output
+    typed.type("n\n")
+    assert typed.end() == 1
+    assert "planned" in said("kvm-job list")
+
+
 def test_the_list(standin: Standin) -> None:
     assert said("kvm-list") == (
         "NAME    STATE    MEMORY  CPUS  DISK  USED  SNAPS\n"

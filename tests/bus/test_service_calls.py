@@ -541,6 +541,7 @@ class TestReads:
             assert entry == {
                 "id": result["trash"], "vm": "web", "vm-id": id_of("web"), "reason": "deleted",
                 "since": entry["since"], "dataset": dataset,
-                "volumes": [f"{dataset}/web", f"{dataset}/web.nvram"],
+                "volumes": [f"{dataset}/web", f"{dataset}/web.nvram"], "used": 8192,
+                "expires": entry["since"] + 7 * 86400, "held-by": [], "due": False,
             }  # fmt: skip
             assert entry["since"] > 1_700_000_000

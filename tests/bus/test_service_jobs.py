@@ -51,7 +51,7 @@ class TestWhole:
             assert (result["names"], result["identity"], result["consistency"]) == (["a", "b"], "pending", "off")
             assert result["vms"] == [await client.ask(ROOT, "Manager", "FindVm", name) for name in "ab"]
             assert await client.get(vm, "Vm", "Clones") == ["a", "b"]
-            assert (await error_of(client.ask(vm, "Vm", "Delete", {"wait": True}))).name == "HasClones"
+            assert (await error_of(client.ask(vm, "Vm", "Delete", {"wait": True, "now": True}))).name == "HasClones"
             for name in ("a", "b", "new"):
                 await client.ask(await client.ask(ROOT, "Manager", "FindVm", name), "Vm", "Delete", {"wait": True})
             assert [path for path in await client.managed() if "/vm/" in path] == []

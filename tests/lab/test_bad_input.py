@@ -114,12 +114,20 @@ def test_a_running_vm_is_neither_rolled_back_nor_deleted_without_force(vm: Calla
     assert domains() == {"web-1": "shut off"}
 
 
-def test_a_snapshot_with_clones_and_an_origin_are_not_destroyed(vm: Callable[..., str]) -> None:
+def test_what_others_are_clones_of_is_not_destroyed(vm: Callable[..., str]) -> None:
     vm("web-1")
     run("kvm-snap", "web-1", "@stable")
     run("kvm-clone", "web-1", "web-2", "--snap", "@stable")
     assert "web-2" in refused("kvm-snap", "web-1", "delete", "@stable")
-    assert "web-2" in refused("kvm-delete", "web-1")
+    assert "web-2" in refused("kvm-delete", "web-1", "--now", "--yes")
+
+
+def test_the_trash_is_asked_for_what_it_has_not(vm: Callable[..., str]) -> None:
+    vm("web-1")
+    assert "no entry" in refused("kvm-trash", "restore", "web-1")
+    assert "no trash entry" in refused("kvm-trash", "purge", "web-1-20260401T153022Z", "--yes")
+    assert "no entry of the trash" in refused("kvm-trash", "purge", "a/b", "--yes")
+    refused("kvm-trash", "purge")
 
 
 def test_libvirt_missing_is_said_and_heals_by_itself(vm: Callable[..., str]) -> None:

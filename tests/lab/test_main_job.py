@@ -110,7 +110,7 @@ def test_ten_clones_in_one_call_share_one_snapshot_and_have_identities_of_their_
     run("kvm-vm", "start", "web-10")
     write("template", 68)
     assert domains()["web-10"] == "running"
-    refused = run("kvm-delete", "template", check=False)
+    refused = run("kvm-delete", "template", "--now", "--yes", check=False)
     assert refused.returncode != 0
     assert "web-10" in refused.stderr
 

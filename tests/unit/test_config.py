@@ -44,13 +44,16 @@ def test_every_setting() -> None:
         compression = zstd-3
         [pool]
         floor = 12%
+        [trash]
+        grace = 36h
         [limits]
         jobs_per_user = 3
         jobs_kept = 7
     """) == Config(
         storages=(StorageConfig("rpool", "rpool/vms"), StorageConfig("fast-1", "vmpool/vms", True)),
         accelerator="qemu", network="bridge=lan0", bridge="lan0", vnc_listen="::1", memory=512 * MIB, vcpus=8,
-        disk=1536 * GIB, volblocksize=16 * KIB, compression="zstd-3", floor=0.12, jobs_per_user=3, jobs_kept=7,
+        disk=1536 * GIB, volblocksize=16 * KIB, compression="zstd-3", floor=0.12, grace=36 * 3600,
+        jobs_per_user=3, jobs_kept=7,
     )  # fmt: skip
 
 
@@ -132,6 +135,9 @@ BAD = [
     ("[guests]\nvnc_listen = everywhere", "vnc_listen in [guests]", "is no IP address"),
     ("[pool]\nfloor = 5", "floor in [pool]", "'5' is not a share from 0% to 50%"),
     ("[pool]\nfloor = 51%", "floor in [pool]", "is not a share"),
+    ("[trash]\ngrace = 7", "grace in [trash]", "'7' is not a time such as 12h or 7d"),
+    ("[trash]\ngrace = -1d", "grace in [trash]", "is not a time"),
+    ("[trash]\ngrace = 10001d", "grace in [trash]", "of at most 10000d"),
     ("[pool]\nfloor = -1%", "floor in [pool]", "is not a share"),
     ("[limits]\njobs_per_user = 0", "jobs_per_user in [limits]", "'0' is not a number"),
     ("[limits]\njobs_kept = 1000000", "jobs_kept in [limits]", "is not a number"),

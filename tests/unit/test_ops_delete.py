@@ -1,4 +1,4 @@
-"""Delete: given this VM, exactly these steps, or this refusal. Nothing is ever destroyed."""
+"""Delete: given this VM, exactly these steps, or this refusal. Nothing is destroyed unless that was asked for."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ import pytest
 
 from kldload_kvm.engine.plan import Guard, Plan
 from kldload_kvm.model import properties
-from kldload_kvm.model.errors import HasClones, KvmError, LibvirtUnavailable, NotFound, WrongState
+from kldload_kvm.model.errors import (
+    AlreadyExists,
+    HasClones,
+    InvalidArgument,
+    KvmError,
+    LibvirtUnavailable,
+    NotFound,
+    WrongState,
+)
 from kldload_kvm.ops.delete import Delete
 from kldload_kvm.ops.identity import RenewVmIdentity
 from kldload_kvm.steps.domains import ForceOff, UndefineDomain
 from kldload_kvm.steps.guests import RenewIdentity
-from kldload_kvm.steps.volumes import CreateTrashEntry, RenameVolume, SetProperty
+from kldload_kvm.steps.snapshots import DestroySnapshot
+from kldload_kvm.steps.trash import DestroySnapshots, DestroyVolume
+from kldload_kvm.steps.volumes import CreateTrashEntry, PromoteVolume, RenameVolume, SetProperty
 from world import World, definition_of, guid_of, id_of, uuid_of, volume
 
 ENTRY = "web-20260401T153022Z"
@@ -99,11 +109,139 @@ class TestSteps:
         host.inventory.put_dataset(volume("rpool/vms/.trash/x/copy", vm="copy", origin="rpool/vms/origin@s1"))
         assert Delete(id_of("origin")).plan(host.view())
 
+    @pytest.mark.parametrize("force", [False, True])
+    def test_an_origin_waits_in_the_trash_for_its_clones_which_are_named_once_each(
+        self, host: World, force: bool
+    ) -> None:
+        host.vm("web")
+        before = plan(host, force=force)
+        host.snap("web", "s1")
+        for name in ("c2", "c1"):
+            host.clone("web", "s1", name)
+        made = plan(host, force=force)
+        assert made.steps == before.steps
+        assert made.warnings == (
+            "it stays in the trash until its last clone is gone; these are clones of it: c1, c2",
+        )  # fmt: skip
+
+    def test_a_clone_that_is_no_vm_is_named_by_its_dataset(self, host: World) -> None:
+        host.vm("web")
+        host.snap("web", "s1")
+        host.inventory.put_dataset(volume("backup/copy", vm="x", origin="rpool/vms/web@s1"))
+        assert plan(host).warnings[0].endswith("these are clones of it: backup/copy")
+
     def test_its_snapshots_go_along_and_need_no_step(self, host: World) -> None:
         host.vm("web")
         before = plan(host)
         host.snap("web", "s1")
         assert plan(host) == before
+
+
+class TestPromote:
+    def clones(self, host: World) -> None:
+        host.vm("web")
+        for number in ("1", "2"):
+            host.snap("web", f"s{number}")
+            host.clone("web", f"s{number}", f"c{number}")
+        host.snap("web", "s3")
+
+    def test_the_clone_of_the_newest_snapshot_takes_over_so_that_nothing_hangs_on_it(self, host: World) -> None:
+        self.clones(host)
+        made = plan(host, promote=True)
+        assert made.prepare[:2] == (
+            PromoteVolume("rpool/vms/c2", "rpool/vms/web"), PromoteVolume("rpool/vms/c2.nvram", "rpool/vms/web.nvram"),
+        )  # fmt: skip
+        assert made.warnings == ("c2 takes over the snapshots that it shares with web, and their space",)
+        assert made.locks == {"VM:web", "VM:c2"}
+        assert Guard("guid", "rpool/vms/c2", guid_of("rpool/vms/c2")) in made.guards
+
+    def test_one_without_clones_is_just_deleted(self, host: World) -> None:
+        host.vm("web")
+        assert plan(host, promote=True) == plan(host)
+
+    def test_what_is_in_the_trash_or_no_vm_inherits_nothing(self, host: World) -> None:
+        host.vm("web")
+        host.snap("web", "s1")
+        host.inventory.put_dataset(volume("rpool/vms/.trash/x/copy", vm="copy", origin="rpool/vms/web@s1"))
+        host.inventory.put_dataset(volume("backup/copy", vm="x", origin="rpool/vms/web@s1"))
+        assert not [step for step in plan(host, promote=True).prepare if isinstance(step, PromoteVolume)]
+
+    def test_a_clone_that_has_a_snapshot_of_a_name_that_it_would_get(self, host: World) -> None:
+        self.clones(host)
+        host.snap("c2", "s1")
+        error = refusal(host, promote=True)
+        assert type(error) is AlreadyExists
+        assert error.why == "rpool/vms/c2 has snapshots of its own of the names that it would get: s1"
+        host.inventory.remove_snapshot("rpool/vms/c2", "s1")
+        host.inventory.remove_snapshot("rpool/vms/c2.nvram", "s1")
+        host.snap("c2", "s3")  # newer than what it shares, and stays where it is
+        assert plan(host, promote=True)
+
+
+class TestNow:
+    def test_every_volume_and_snapshot_is_named_and_the_domain_goes_last(self, host: World) -> None:
+        vm = host.vm("web")
+        host.snap("web", "s1")
+        host.snap("web", "s2", only=("",))
+        made = plan(host, now=True)
+        guids = {name: guid_of(f"rpool/vms/web@{name}") for name in ("s1", "s2")}
+        assert vm.domain
+        assert made.steps == (
+            DestroySnapshots("rpool/vms/web", guids),
+            DestroyVolume("rpool/vms/web", guid_of("rpool/vms/web")),
+            DestroySnapshots("rpool/vms/web.nvram", {"s1": guid_of("rpool/vms/web.nvram@s1")}),
+            DestroyVolume("rpool/vms/web.nvram", guid_of("rpool/vms/web.nvram")),
+            UndefineDomain(uuid_of("web"), "web", vm.domain.xml, False),
+        )  # fmt: skip
+        assert made.destroys == (
+            "rpool/vms/web@s1", "rpool/vms/web@s2", "rpool/vms/web", "rpool/vms/web.nvram@s1", "rpool/vms/web.nvram",
+        )  # fmt: skip
+        assert made.commit == made.steps[0]
+        assert made.description == "delete web for good"
+
+    def test_a_snapshot_that_was_taken_for_its_clones_alone_goes_with_the_last_of_them(self, host: World) -> None:
+        host.vm("origin")
+        host.snap("origin", "clone-1", kind="clone")
+        for name in ("web", "other"):
+            host.clone("origin", "clone-1", name)
+        assert not [step for step in plan(host, now=True).steps if isinstance(step, DestroySnapshot)]
+        for name in ("rpool/vms/other", "rpool/vms/other.nvram"):
+            host.inventory.remove_dataset(name)
+        made = plan(host, now=True)
+        assert [step for step in made.steps if isinstance(step, DestroySnapshot)] == [
+            DestroySnapshot(name, "clone-1", guid_of(f"{name}@clone-1"))
+            for name in ("rpool/vms/origin", "rpool/vms/origin.nvram")
+        ]
+        assert "rpool/vms/origin@clone-1" in made.destroys
+
+    def test_a_snapshot_that_somebody_else_took_stays(self, host: World) -> None:
+        host.vm("origin")
+        host.snap("origin", "stable")
+        host.clone("origin", "stable", "web")
+        assert not [step for step in plan(host, now=True).steps if isinstance(step, DestroySnapshot)]
+
+    def test_a_running_vm_needs_force(self, host: World) -> None:
+        host.vm("web", "running")
+        assert isinstance(refusal(host, now=True), WrongState)
+        assert plan(host, now=True, force=True).prepare == (ForceOff(uuid_of("web"), "web"),)
+
+    @pytest.mark.parametrize("holder", ["rpool/vms/copy", "rpool/vms/.trash/copy-1/copy"])
+    def test_an_origin_is_refused_naming_what_hangs_on_it(self, host: World, holder: str) -> None:
+        host.vm("web")
+        host.snap("web", "s1")
+        host.inventory.put_dataset(volume(holder, vm="copy", origin="rpool/vms/web@s1"))
+        error = refusal(host, now=True)
+        assert type(error) is HasClones
+        assert error.why.endswith("copy" if "trash" not in holder else "trash entry copy-1")
+
+    def test_polkit_is_told(self, host: World) -> None:
+        host.vm("web")
+        assert Delete.parse(id_of("web"), [], {"now": True}).subject(host.view())["target"] == "now"
+        assert "target" not in Delete.parse(id_of("web"), [], {}).subject(host.view())
+
+    def test_it_cannot_be_promoted_and_destroyed_in_one(self, host: World) -> None:
+        host.vm("web")
+        assert isinstance(refusal(host, now=True, promote=True), InvalidArgument)
 
 
 class TestRefusals:
@@ -112,23 +250,6 @@ class TestRefusals:
         host.vm("web", state)
         error = refusal(host)
         assert (type(error), error.what, error.why) == (WrongState, "web was not deleted", f"it is {state}")
-
-    @pytest.mark.parametrize("force", [False, True])
-    def test_an_origin_with_clones_names_them_once_each_even_with_force(self, host: World, force: bool) -> None:
-        host.vm("web", "running")
-        host.snap("web", "s1")
-        for name in ("c2", "c1"):
-            host.clone("web", "s1", name)
-        error = refusal(host, force=force)
-        assert (type(error), error.what, error.why) == (
-            HasClones, "web was not deleted", "these are clones of it: c1, c2",
-        )  # fmt: skip
-
-    def test_a_clone_that_is_no_vm_is_named_by_its_dataset(self, host: World) -> None:
-        host.vm("web")
-        host.snap("web", "s1")
-        host.inventory.put_dataset(volume("backup/copy", vm="x", origin="rpool/vms/web@s1"))
-        assert refusal(host).why == "these are clones of it: backup/copy"
 
     @pytest.mark.parametrize("state", ["shutoff", "orphan"])
     def test_libvirt_is_away(self, host: World, state: str) -> None:

@@ -22,10 +22,10 @@ from kldload_kvm.engine.journal import MemoryJournal
 from kldload_kvm.engine.plan import Run
 from kldload_kvm.images.answer import Disk
 from kldload_kvm.images.seed import read_seed
-from kldload_kvm.model import cloud_init, properties
+from kldload_kvm.model import cloud_init, properties, trash
 from kldload_kvm.model.domain_devices import macs
 from kldload_kvm.model.domain_xml import build, unpack
-from kldload_kvm.model.errors import WrongState
+from kldload_kvm.model.errors import NoSpace, WrongState
 from kldload_kvm.model.firmware import FirmwarePair
 from kldload_kvm.model.inventory import Vm
 from kldload_kvm.ops.attach_disk import AttachDisk
@@ -37,10 +37,12 @@ from kldload_kvm.ops.detach_disk import DetachDisk
 from kldload_kvm.ops.identity import RenewVmIdentity
 from kldload_kvm.ops.nics import AttachNic, DetachNic
 from kldload_kvm.ops.power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
+from kldload_kvm.ops.purge import PurgeTrash
 from kldload_kvm.ops.rename import Rename
 from kldload_kvm.ops.request import Request, View
 from kldload_kvm.ops.resize import Resize
 from kldload_kvm.ops.resources import SetMemory, SetVcpus
+from kldload_kvm.ops.restore import RestoreTrash
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
 from kldload_kvm.ops.snapshot_all import SnapshotAll
@@ -205,6 +207,72 @@ async def pending(host: MemoryHost) -> None:
     await host.known()
 
 
+async def deleted(host: MemoryHost) -> None:
+    await web(host)
+    await done(host, Delete(vm(host, "web").id))
+
+
+async def deleted_and_uuid_taken(host: MemoryHost) -> None:
+    await web(host)
+    xml = host.guest("web").xml.replace("<name>web</name>", "<name>other</name>")
+    await done(host, Delete(vm(host, "web").id))
+    await host.virt.define(xml)
+    await host.known()
+
+
+async def deleted_with_autostart(host: MemoryHost) -> None:
+    await web(host, autostart=True)
+    await done(host, Delete(vm(host, "web").id))
+
+
+async def rolled_back(host: MemoryHost) -> None:
+    await web(host)
+    await done(host, Rollback(vm(host, "web").id, "s1"))
+    await done(host, TakeVmSnapshot(vm(host, "web").id, "s4"))
+    write(host, "web", b"fourth")
+
+
+async def rolled_back_and_running(host: MemoryHost) -> None:
+    await rolled_back(host)
+    host.memory_virt.put(host.guest("web"), "running")
+    await host.known()
+
+
+async def rolled_back_twice(host: MemoryHost) -> None:
+    """The first state that was given up descends from the second."""
+    await web(host)
+    await done(host, Rollback(vm(host, "web").id, "s2"))
+    await done(host, TakeVmSnapshot(vm(host, "web").id, "s4"))
+    await done(host, Rollback(vm(host, "web").id, "s1"))
+
+
+async def all_deleted(host: MemoryHost) -> None:
+    """An origin, its clone, and the clone's clone, with a state that was given up."""
+    await cloned(host)
+    await done(host, Rollback(vm(host, "copy").id, "s3"))
+    for name in ("web", "copy", "third", "late"):
+        await done(host, Delete(vm(host, name).id))
+
+
+async def last_clone_deleted(host: MemoryHost) -> None:
+    await web(host)
+    await done(host, Clone(vm(host, "web").id, ("copy",)))
+    await done(host, Delete(vm(host, "copy").id))
+
+
+def restore(number: int = 0, **more: Any) -> Make:
+    """Of the trash's entries, oldest first."""
+    return lambda host: RestoreTrash(oldest_first(host)[number], **more)
+
+
+def oldest_first(host: MemoryHost) -> list[str]:
+    return [each.id for each in sorted(trash.entries(host.inventory), key=lambda each: each.container.createtxg)]
+
+
+def purge(host: MemoryHost) -> Request:
+    return PurgeTrash(tuple(oldest_first(host)))
+
+
 @dataclass(frozen=True)
 class Case:
     """setup: the host before; make: the request."""
@@ -260,6 +328,23 @@ CASES = [
     Case("delete", plain, of("web", Delete)),
     Case("delete of a running VM", with_agent, of("web", Delete, True)),
     Case("delete of a clone", cloned, of("third", Delete)),
+    Case("delete of an origin", cloned, of("web", Delete)),
+    Case("delete with a promotion", cloned, of("web", Delete, promote=True)),
+    Case("delete at once", plain, of("web", Delete, now=True)),
+    Case("delete at once of a running VM", running, of("web", Delete, True, True)),
+    Case("delete at once of a clone", cloned, of("third", Delete, now=True)),
+    Case("restore", deleted, restore()),
+    Case("restore under another name", deleted, restore(name="new")),
+    Case("restore with autostart", deleted_with_autostart, restore()),
+    Case("restore with its UUID taken", deleted_and_uuid_taken, restore()),
+    Case("restore of a state given up", rolled_back, restore()),
+    Case("restore of a state of a running VM", rolled_back_and_running, restore(force=True)),
+    Case("restore of the first of two states given up", rolled_back_twice, restore(0)),
+    Case("restore of the second of two states given up", rolled_back_twice, restore(1)),
+    Case("purge of a deleted VM", deleted, purge),
+    Case("purge of a state given up", rolled_back, purge),
+    Case("purge of a whole family", all_deleted, purge),
+    Case("purge of the last clone", last_clone_deleted, purge),
     Case("delete-snapshot", plain, of("web", DeleteVmSnapshot, "s1")),
     Case("start", plain, of("web", Start)),
     Case("shutdown", running, of("web", Shutdown)),
@@ -290,7 +375,9 @@ CASES = [
 ]
 
 
-WITH_A_FINISH = {"create with autostart", "delete-snapshot", "resize of a running VM"}
+WITH_A_FINISH = {"create with autostart", "delete-snapshot", "resize of a running VM"} | {
+    case.name for case in CASES if case.name.startswith(("restore", "purge", "delete at once"))
+}
 """Those that do several things past their commit point: they may come to half of them, and say so."""
 REPEATED = {"renew-identity"}
 """Those that are begun anew by themselves as long as they were not done wholly."""
@@ -576,6 +663,176 @@ class TestContents:
         noted = host.memory_zfs.sets[entry].values
         assert (noted[properties.NAME], noted[properties.REASON]) == ("web", "deleted")
         assert "<name>web</name>" in unpack(noted[properties.DOMAIN])
+
+
+class TestTrash:
+    @in_loop
+    async def test_the_undo_of_a_rollback_gives_everything_back_and_keeps_what_it_undoes(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        before, guids = picture(host), host.memory_zfs.guids()
+        await done(host, Rollback(vm(host, "web").id, "s1"))
+        write(host, "web", b"fourth")
+        await done(host, TakeVmSnapshot(vm(host, "web").id, "s4"))
+        job = await done(host, RestoreTrash(oldest_first(host)[0]))
+        assert job.error is None
+        after = picture(host)
+        assert differences(before, {name: each for name, each in after.items() if "/.trash" not in name}) == []
+        assert {name: host.memory_zfs.guids()[name] for name in guids} == guids
+        entry = f"rpool/vms/.trash/{job.result['trash']}"
+        assert host.memory_zfs.sets[f"{entry}/web"].contents == b"fourth"
+        assert [each.name for each in host.memory_zfs.of(f"{entry}/web")] == ["s4"]
+        assert [each.container.name for each in trash.entries(host.inventory)] == [entry]
+
+    @in_loop
+    async def test_and_back_and_forth_as_often_as_one_likes(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        await done(host, Rollback(vm(host, "web").id, "s1"))
+        for contents in (b"third", b"first", b"third"):
+            await done(host, RestoreTrash(oldest_first(host)[0]))
+            assert disk(host).contents == contents
+            assert len(trash.entries(host.inventory)) == 1
+
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    @in_loop
+    async def test_states_given_up_one_after_the_other_come_back_in_any_order(self, order: tuple[int, int]) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await rolled_back_twice(host)
+        guids = {each.guid for each in host.memory_zfs.snaps}
+        contents = (b"third", b"second")
+        ids = oldest_first(host)
+        for number in order:
+            job = await done(host, RestoreTrash(ids[number]))
+            assert job.error is None
+            assert disk(host).contents == contents[number]
+        assert {each.guid for each in host.memory_zfs.snaps} == guids
+
+    @in_loop
+    async def test_a_deleted_vm_comes_back_as_it_was(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host, autostart=True)
+        before, guids, id_ = picture(host), host.memory_zfs.guids(), vm(host, "web").id
+        await done(host, Delete(id_))
+        assert host.inventory.find("web") is None
+        job = await done(host, RestoreTrash(oldest_first(host)[0]))
+        assert job.error is None
+        xml = host.guest("web").xml
+        assert 'dev="/dev/zvol/rpool/vms/web"' in xml
+        after = picture(host)
+        assert differences(before, after) == []
+        assert {name: host.memory_zfs.guids()[name] for name in guids} == guids
+        assert vm(host, "web").id == id_
+
+    @in_loop
+    async def test_under_another_name_it_uses_its_volumes_there(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await deleted(host)
+        await done(host, Create(name="web"))
+        await done(host, RestoreTrash(oldest_first(host)[0], "old"))
+        assert disk(host, "old").contents == b"third"
+        found = vm(host, "old")
+        assert found.domain
+        assert found.domain.disks == {
+            "vda": "/dev/zvol/rpool/vms/old", "nvram": "/dev/zvol/rpool/vms/old.nvram",
+        }  # fmt: skip
+
+    @in_loop
+    async def test_with_its_uuid_taken_it_has_one_and_addresses_of_its_own(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await deleted_and_uuid_taken(host)
+        await done(host, RestoreTrash(oldest_first(host)[0]))
+        one, other = host.guest("web"), host.guest("other")
+        assert one.uuid != other.uuid
+        assert one.xml.partition('mac address="')[2][:17] != other.xml.partition('mac address="')[2][:17]
+        found = vm(host, "web")
+        assert found.domain
+        assert found.domain.uuid == one.uuid
+
+    @in_loop
+    async def test_a_purge_takes_what_it_named_and_leaves_the_rest(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        await done(host, Create(name="bystander"))
+        before = picture(host)
+        await done(host, Rollback(vm(host, "web").id, "s2"))
+        request = purge(host)
+        named = set(request.plan(view(host)).destroys)
+        there = set(host.memory_zfs.names())
+        assert (await done(host, request)).error is None
+        assert there - set(host.memory_zfs.names()) == named
+        left = {name: each for name, each in before.items() if not name.startswith("rpool/vms/web")}
+        assert {name: picture(host)[name] for name in left} == left
+
+    @in_loop
+    async def test_a_snapshot_taken_meanwhile_is_not_destroyed_and_keeps_its_volume(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await deleted(host)
+        plan = purge(host).plan(view(host))
+        entry = plan.steps[0].touches()[0].removesuffix("@*")
+        await host.zfs.snapshot([f"{entry}@by-hand"], {})
+        job = Engine(host, MemoryJournal()).start(plan, 0)
+        await job.finished.wait()
+        assert job.error
+        assert f"{entry}@by-hand" in host.memory_zfs.names()
+
+    @in_loop
+    async def test_a_volume_replaced_by_another_of_its_name_is_not_destroyed(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await deleted(host)
+        plan = purge(host).plan(view(host))
+        for snap in host.memory_zfs.snaps:
+            snap.guid += 100
+        job = Engine(host, MemoryJournal()).start(plan, 0)
+        await job.finished.wait()
+        assert job.error and "others of the same name" in job.error.why
+        assert len(host.memory_zfs.snaps) == 4
+
+    @in_loop
+    async def test_a_full_pool_has_no_room_for_the_trash_and_says_what_helps(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        await host.zfs.destroy("rpool/vms/.trash/.spare")
+
+        async def full(name: str, values: dict[str, str]) -> None:
+            raise NoSpace(f"{name} was not created", "cannot create: out of space", "")
+
+        host.zfs.create_container = full  # type: ignore[method-assign,assignment]
+        job = await done(host, Delete(vm(host, "web").id))
+        assert job.error and "kvm-delete --now" in job.error.hint
+        assert (await done(host, Delete(vm(host, "web").id, now=True))).error is None
+        assert not [name for name in host.memory_zfs.names() if "web" in name]
+
+    @in_loop
+    async def test_the_last_clone_takes_the_snapshot_that_was_made_for_it_along(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await last_clone_deleted(host)
+        assert [each.name for each in host.memory_zfs.of("rpool/vms/web")][-1].startswith("clone-")
+        await done(host, purge(host))
+        assert [each.name for each in host.memory_zfs.of("rpool/vms/web")] == ["s1", "s2"]
+
+    @in_loop
+    async def test_a_promoted_clone_has_the_snapshots_and_its_origin_can_go(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        await done(host, Clone(vm(host, "web").id, ("one",), "s1"))
+        await done(host, Clone(vm(host, "web").id, ("two",), "s2"))
+        assert (await done(host, Delete(vm(host, "web").id, promote=True))).error is None
+        assert [each.name for each in host.memory_zfs.of("rpool/vms/two")] == ["s1", "s2"]
+        assert (await done(host, purge(host))).error is None
+        assert {name: disk(host, name).contents for name in ("one", "two")} == {"one": b"first", "two": b"second"}
 
 
 class TestConsistency:

@@ -17,9 +17,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CONF = CHECKOUT / "etc" / "kvm.conf"
 UNITS = sorted((CHECKOUT / "systemd").glob("*.service"))
 DAEMON = CHECKOUT / "systemd" / "kldload-kvmd.service"
-HELPERS = [unit for unit in UNITS if unit != DAEMON]
+PURGE = CHECKOUT / "systemd" / "kldload-kvm-trash.service"
+HELPERS = [unit for unit in UNITS if unit not in (DAEMON, PURGE)]
 POLICY = CHECKOUT / "polkit" / "org.kldload.kvm.policy"
-EVERY_TIME = {"rollback", "delete", "delete-snapshot", "remove-image", "cancel-job"}
+EVERY_TIME = {"rollback", "delete", "purge", "delete-snapshot", "remove-image", "cancel-job"}
 
 
 def test_the_configuration_as_delivered_is_the_default() -> None:
@@ -46,12 +47,21 @@ def test_units_are_valid(unit: Path, tmp_path: Path) -> None:
     """Outside of the package neither its man pages nor its programs are there."""
     copy = tmp_path / unit.name
     text = re.sub(r"^(Documentation=.*)$", "", unit.read_text(encoding="utf-8"), flags=re.M)
-    copy.write_text(text.replace("/usr/sbin/kldload-kvmd", "/bin/true"), encoding="utf-8")
+    for program in ("/usr/sbin/kldload-kvmd", "/usr/bin/kvm-trash"):
+        text = text.replace(program, "/bin/true")
+    copy.write_text(text, encoding="utf-8")
     done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
     assert done.stdout + done.stderr == ""
 
 
-@pytest.mark.parametrize(("unit", "most"), [(DAEMON, 2.3), *((helper, 0.5) for helper in HELPERS)])
+def test_the_timer_s_unit_is_there_and_the_package_enables_it() -> None:
+    timer = CHECKOUT / "systemd" / "kldload-kvm-trash.timer"
+    assert "WantedBy=timers.target" in timer.read_text(encoding="utf-8")
+    assert timer.with_suffix(".service").exists()
+    assert f"dh_installsystemd kldload-kvmd.service {timer.name}" in (CHECKOUT / "debian" / "rules").read_text()
+
+
+@pytest.mark.parametrize(("unit", "most"), [(DAEMON, 2.3), (PURGE, 0.8), *((helper, 0.5) for helper in HELPERS)])
 def test_units_are_sandboxed(unit: Path, most: float) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
     last = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 
-from ..model import properties
+from ..model import trash
 from ..model.domain_xml import console_path, display_address
 from ..model.errors import InvalidArgument, NotFound, WrongState
 from ..model.inventory import Vm
@@ -45,19 +45,24 @@ class Reads:
         return Answer((vm_path(vm.id),))
 
     async def list_trash(self, call: Call) -> Answer:
-        entries = []
-        for entry in self.host.inventory.trash_entries():
-            noted = entry.properties
-            entries.append(dictionary({
-                "id": entry.name.rpartition("/")[2],
-                "vm": noted.get(properties.NAME, ""),
-                "vm-id": noted.get(properties.VM, ""),
-                "reason": noted.get(properties.REASON, ""),
-                "since": int(noted.get(properties.SINCE, "0")),
-                "dataset": entry.name,
-                "volumes": [volume.name for volume in self.host.inventory.children(entry.name)],
-            }))  # fmt: skip
-        return Answer((entries,))
+        inventory, config = self.host.inventory, self.host.config
+        due = {each.container.name for each in trash.due(inventory, int(time.time()), config.grace, config.floor)}
+        return Answer(([
+            dictionary({
+                "id": entry.id,
+                "vm": entry.name,
+                "vm-id": entry.vm,
+                "reason": entry.reason,
+                "since": entry.since,
+                "dataset": entry.container.name,
+                "volumes": [volume.name for volume in entry.volumes],
+                "used": entry.used,
+                "expires": entry.since + config.grace if entry.since else 0,
+                "held-by": sorted({inventory.vm_named_by(each) for each in trash.holders(inventory, entry)}),
+                "due": entry.container.name in due,
+            })
+            for entry in trash.entries(inventory)
+        ],))  # fmt: skip
 
     async def refresh(self, call: Call) -> Answer:
         if self._due(""):

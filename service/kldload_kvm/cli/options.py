@@ -78,7 +78,8 @@ def add_vm(parser: argparse._ActionsContainer, name: str = "vm", *, nargs: str |
 
 
 def completed(kind: str, action: argparse.Action) -> None:
-    """Tell how shells complete an argument: "vm", "snapshot", "image", "image-or-file", "job", "file", or words."""
+    """Tell how shells complete an argument: "vm", "snapshot", "image", "image-or-file", "job", "trash", "file", or
+    words."""
     action.completed = kind  # type: ignore[attr-defined]  # read by dbus/generator/completions.py
 
 

@@ -333,7 +333,9 @@ class Manager(Object):
 
     async def list_trash(self) -> list[dict[str, Any]]:
         """What waits in the trash, newest first. Each entry holds id (s), vm (s, its name), vm-id (s), reason (s:
-        deleted or rolled-back), since (t, seconds since 1970), dataset (s) and volumes (as).
+        deleted or rolled-back), since (t, seconds since 1970), dataset (s), volumes (as), used (t, bytes), expires
+        (t, seconds since 1970, or 0 for never), held-by (as, whose clones keep it from going) and due (b, whether it
+        would be purged by now).
 
         returns: The entries.
         """
@@ -384,6 +386,70 @@ class Manager(Object):
             ("auth.no_user_interaction", "b", no_user_interaction),
         )
         (path,) = await self._call("SnapshotAll", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    async def restore_trash(
+        self,
+        entry: str,
+        *,
+        name: str | None = None,
+        force: bool | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Bring back what waits in the trash. A deleted VM comes back with its volumes, snapshots and domain,
+        without the passwords that libvirt does not show; with another UUID and other addresses if its UUID was taken
+        meanwhile. A state that a rollback gave up changes places with the current one, which waits in the trash
+        then: the VM must be off. The job's result holds vm (o), name (s) and, of a state that was given up, trash
+        (s, the entry of the one given up now).
+
+        entry: Id of the entry.
+        name: Restore a deleted VM under this name, not its old one.
+        force: Force a running VM off first, to bring back a state of it.
+        """
+        options = given(
+            ("name", "s", name),
+            ("force", "b", force),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "RestoreTrash", "sa{sv}", entry, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def purge_trash(
+        self,
+        entries: list[str],
+        *,
+        expired: bool | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Destroy entries of the trash for good: those that are named, or with expired all that are due: what has
+        waited for its grace period and, where a pool has less than its floor free, what a person deleted, oldest
+        first. An entry with living clones is refused, or passed over. Snapshots that were taken only to be cloned go
+        with their last clone. The job's result holds purged (as).
+
+        entries: Ids of entries.
+        expired: All that are due; no entry may be named then.
+        """
+        options = given(
+            ("expired", "b", expired),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "PurgeTrash", "asa{sv}", entries, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
         return Job(self.connection, path)
 
 
@@ -940,18 +1006,26 @@ class Vm(Object):
         self,
         *,
         force: bool | None = None,
+        now: bool | None = None,
+        promote: bool | None = None,
         wait: bool | None = None,
         plan_only: bool | None = None,
         request_id: str | None = None,
         no_user_interaction: bool | None = None,
     ) -> Job:
-        """Undefine the domain and move the volumes, with their snapshots, to the trash. The job's result holds trash
-        (s, the entry's id).
+        """Undefine the domain and move the volumes, with their snapshots, to the trash, where they wait for their
+        grace period, and an origin for its last clone to go. The job's result holds trash (s, the entry's id),
+        unless they were destroyed at once.
 
         force: Force a running VM off first.
+        now: Destroy the volumes and all their snapshots at once, for good; polkit's target is then 'now'.
+        promote: Let the clone of the newest snapshot take over what it shares with this VM, so that this VM can go
+            before its clones.
         """
         options = given(
             ("force", "b", force),
+            ("now", "b", now),
+            ("promote", "b", promote),
             ("wait", "b", wait),
             ("plan-only", "b", plan_only),
             ("request-id", "s", request_id),

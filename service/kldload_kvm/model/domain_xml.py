@@ -12,7 +12,7 @@ import hashlib
 import re
 import xml.etree.ElementTree as ET
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .errors import InvalidArgument
@@ -169,6 +169,27 @@ def for_clone(
         for source in channel.findall("source"):
             channel.remove(source)
     return ET.tostring(domain, encoding="unicode")
+
+
+def for_restore(xml: str, *, name: str, uuid: str, sources: Mapping[str, str], macs: Iterable[str] = ()) -> str:
+    """A kept domain's XML as it is defined again. sources: paths of its volumes -> where these are now; macs: new
+    addresses, one an interface, if it must not have its old ones."""
+    domain = ET.fromstring(xml)
+    _set_text(domain, "name", name)
+    _set_text(domain, "uuid", uuid)
+    for source in (*domain.findall("devices/disk/source"), *domain.findall("os/nvram/source")):
+        if (path := source.get("dev", "")) in sources:
+            source.set("dev", sources[path])
+    for interface, mac in zip(domain.findall("devices/interface"), macs, strict=False):
+        element = interface.find("mac")
+        (element if element is not None else ET.SubElement(interface, "mac")).set("address", mac)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def macs_of(uuid: str, count: int) -> tuple[str, ...]:
+    """Addresses in QEMU's own range that go with a UUID: the same each time they are asked for."""
+    digests = (hashlib.sha256(f"{uuid}/{number}".encode()).hexdigest() for number in range(count))
+    return tuple(f"52:54:00:{each[0:2]}:{each[2:4]}:{each[4:6]}" for each in digests)
 
 
 def interface_count(xml: str) -> int:

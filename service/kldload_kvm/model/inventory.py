@@ -380,7 +380,9 @@ class Inventory:
         return sorted(found - own)
 
     def vm_named_by(self, dataset: str) -> str:
-        """How to call what a dataset belongs to: the VM's name, or the dataset's own."""
+        """How to call what a dataset belongs to: the VM's name, the trash entry, or the dataset's own name."""
+        if is_trash(dataset):
+            return f"trash entry {dataset.partition(f'/{TRASH}/')[2].partition('/')[0]}"
         record = self.datasets.get(dataset)
         owner = self._owner(record) if record else None
         vm = self.vm(owner) if owner else None

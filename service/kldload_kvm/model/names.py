@@ -13,6 +13,7 @@ from .errors import InvalidArgument
 
 VM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
+TRASH_ENTRY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
 VOLUME_SUFFIX = re.compile(r"\.(nvram|seed|[vsh]d[a-z]{1,2})$")
 RESERVED_VM_NAMES = frozenset({"isos", "images", "trash"})
@@ -55,6 +56,13 @@ def new_snapshot_name(text: str) -> str:
             why = f"names that begin with '{prefix}' are made by the service, which also removes them"
             raise InvalidArgument(f"{shown(name)} cannot be the name of a new snapshot", why, "choose another name")
     return name
+
+
+def trash_entry(text: str) -> str:
+    """The id of a trash entry, such as web-1-20260401T153022Z. Raises InvalidArgument."""
+    if not TRASH_ENTRY.fullmatch(text):
+        raise InvalidArgument(f"{shown(text)} is no entry of the trash", why_not(text, 100), "see: kvm-trash list")
+    return text
 
 
 def dataset_name(text: str) -> str:

@@ -16,7 +16,8 @@ NAME = PREFIX + "name"  # on trash entries: the VM's name
 REASON = PREFIX + "reason"  # on trash entries: deleted or rolled-back
 SINCE = PREFIX + "since"  # on trash entries: seconds since 1970
 UID = PREFIX + "uid"  # on trash entries: who asked for it
+AUTOSTART = PREFIX + "autostart"  # on trash entries: "yes" if the VM was started with the host
 JOURNAL = PREFIX + "journal"  # on storages: the journal of the service, and how many jobs it had seen: ID:NUMBER
 
-OF_DATASETS = (VM, UUID, ROLE, TARGET, JOB, IDENTITY, NAME, REASON, SINCE, UID)
+OF_DATASETS = (VM, UUID, ROLE, TARGET, JOB, IDENTITY, NAME, REASON, SINCE, UID, AUTOSTART)
 OF_SNAPSHOTS = (KIND, CONSISTENCY, JOB, EXCLUDES)

@@ -12,10 +12,12 @@ from .identity import RenewVmIdentity
 from .images import AddImage, RemoveImage
 from .nics import AttachNic, DetachNic
 from .power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
+from .purge import PurgeTrash
 from .rename import Rename
 from .request import Request
 from .resize import Resize
 from .resources import SetMemory, SetVcpus
+from .restore import RestoreTrash
 from .rollback import Rollback
 from .snapshot import TakeVmSnapshot
 from .snapshot_all import SnapshotAll
@@ -23,8 +25,8 @@ from .snapshot_all import SnapshotAll
 REQUESTS: dict[str, type[Request]] = {
     each.operation: each
     for each in (
-        AddImage, Autostart, Clone, Create, Delete, DeleteVmSnapshot, Pause, PowerOff, Reboot, RemoveImage,
-        RenewVmIdentity, Resume, Rollback, Shutdown, SnapshotAll, Start, TakeVmSnapshot,
-        AttachDisk, AttachNic, DetachDisk, DetachNic, Rename, Resize, SetMemory, SetVcpus,
+        AddImage, AttachDisk, AttachNic, Autostart, Clone, Create, Delete, DeleteVmSnapshot, DetachDisk, DetachNic,
+        Pause, PowerOff, PurgeTrash, Reboot, RemoveImage, Rename, RenewVmIdentity, Resize, RestoreTrash, Resume,
+        Rollback, SetMemory, SetVcpus, Shutdown, SnapshotAll, Start, TakeVmSnapshot,
     )
 }  # fmt: skip

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..engine.plan import Run, Step, step_kind
 from ..model import properties
-from ..model.domain_xml import facts, restored, unpack, without_secrets
+from ..model.domain_xml import facts, for_restore, interface_count, macs_of, restored, unpack, without_secrets
 from ..model.errors import NotFound, WrongState
 from ..model.inventory import device
 from .host import Host
@@ -51,6 +52,41 @@ class DefineDomain(DomainStep):
 
 @step_kind
 @dataclass(frozen=True)
+class RestoreDomain(DomainStep):
+    """Define again the domain that a trash entry keeps, of a UUID that nobody else has.
+
+    sources: paths of its volumes then -> now; renewed: it has a new UUID, and must not have its old addresses.
+    """
+
+    kind = "domain.restore"
+    entry: str = ""
+    sources: dict[str, str] = field(default_factory=dict)
+    renewed: bool = False
+
+    def describe(self) -> str:
+        return f"define the libvirt domain {self.name} again"
+
+    async def do(self, host: Host, run: Run) -> None:
+        try:
+            kept = unpack(await host.zfs.get(self.entry, properties.DOMAIN))
+            macs = macs_of(self.uuid, interface_count(kept)) if self.renewed else ()
+            xml = for_restore(kept, name=self.name, uuid=self.uuid, sources=self.sources, macs=macs)
+        except (ValueError, ET.ParseError) as fault:
+            what = f"the domain of {self.name} was not defined"
+            hint = f"zfs get {properties.DOMAIN} {self.entry} shows what is there"
+            raise NotFound(what, f"its trash entry does not keep it whole: {fault}", hint) from None
+        await host.virt.define(xml)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return await host.virt.domain(self.uuid) is not None
+
+    async def undo(self, host: Host, run: Run) -> None:
+        if await self.done(host, run):
+            await host.virt.undefine(self.uuid)
+
+
+@step_kind
+@dataclass(frozen=True)
 class UndefineDomain(DomainStep):
     """Undefine a domain; its XML and autostart come back on undo."""
 
@@ -62,6 +98,8 @@ class UndefineDomain(DomainStep):
         return f"undefine the libvirt domain {self.name}"
 
     async def do(self, host: Host, run: Run) -> None:
+        if await self.done(host, run):
+            return
         if await host.virt.state(self.uuid) not in ("shutoff", "crashed"):
             raise WrongState(
                 f"{self.name} was not undefined", "it was started meanwhile", "shut it down, or use --force"

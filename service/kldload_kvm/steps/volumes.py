@@ -122,7 +122,8 @@ class PromoteVolume(Step):
         return (f"{self.dataset}@*", f"{self.origin}@*")
 
     async def do(self, host: Host, run: Run) -> None:
-        await host.zfs.promote(self.dataset)
+        if not await self.done(host, run):  # a second time would go on to the origin's own origin
+            await host.zfs.promote(self.dataset)
 
     async def done(self, host: Host, run: Run) -> bool:
         try:
@@ -209,10 +210,11 @@ class CreateTrashEntry(Creating):
         try:
             await ensure_trash(host, trash)
             await host.zfs.create_container(self.dataset, values)
-        except NoSpace:
+        except NoSpace as error:
             spare = f"{trash}/{SPARE}"
             if await guid_of(host, spare) is None:
-                raise
+                hint = "purge what waits there (kvm-trash list), or delete without the trash: kvm-delete --now"
+                raise NoSpace("nothing was moved to the trash", error.why, hint) from None
             # First what it is, then its place: a spare that says too much is set anew the next time.
             await host.zfs.set(spare, {**dict.fromkeys(OF_ENTRIES, ""), **values})
             await host.zfs.rename(spare, self.dataset)

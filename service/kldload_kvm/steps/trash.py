@@ -1,0 +1,98 @@
+"""Steps that give up for good: snapshots and volumes that were named, and the trash's empty containers.
+
+Each is one zfs command, looks at the guids just before, and takes nothing else: no recursion, and never `destroy -R`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..engine.plan import Run, Step, step_kind
+from ..model.errors import NotFound
+from ..zfs import listing
+from .host import Host
+from .volumes import guid_of, no_longer_busy
+
+
+@dataclass(frozen=True)
+class DestroyDataset(Step):
+    """A dataset that has no snapshots and no children left. guid: of the one that is meant."""
+
+    reversible = False
+    dataset: str
+    guid: str
+
+    def destroys(self) -> tuple[str, ...]:
+        return (self.dataset,)
+
+    def touches(self) -> tuple[str, ...]:
+        return (f"{self.dataset}@*",)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return await guid_of(host, self.dataset) != self.guid
+
+
+@step_kind
+@dataclass(frozen=True)
+class DestroyVolume(DestroyDataset):
+    """A volume that nobody has open."""
+
+    kind = "volume.destroy"
+
+    def describe(self) -> str:
+        return f"destroy the volume {self.dataset}"
+
+    async def do(self, host: Host, run: Run) -> None:
+        if not await self.done(host, run):
+            await no_longer_busy(host.devices.check_closed, self.dataset)
+            await no_longer_busy(host.zfs.destroy, self.dataset)
+
+
+@step_kind
+@dataclass(frozen=True)
+class RemoveTrashEntry(DestroyDataset):
+    """The container of a trash entry in which nothing is left."""
+
+    kind = "trash.remove-entry"
+
+    def describe(self) -> str:
+        return f"remove the empty trash entry {self.dataset.rpartition('/')[2]}"
+
+    async def do(self, host: Host, run: Run) -> None:
+        if not await self.done(host, run):
+            await host.zfs.destroy(self.dataset)
+
+
+@step_kind
+@dataclass(frozen=True)
+class DestroySnapshots(Step):
+    """Several snapshots of one dataset, all or none of them. snapshots: name -> guid of the one that is meant."""
+
+    kind = "snapshot.destroy-several"
+    reversible = False
+    dataset: str
+    snapshots: dict[str, str] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        if len(self.snapshots) == 1:
+            return f"destroy the snapshot {self.destroys()[0]}"
+        return f"destroy {len(self.snapshots)} snapshots of {self.dataset}"
+
+    def destroys(self) -> tuple[str, ...]:
+        return tuple(f"{self.dataset}@{name}" for name in self.snapshots)
+
+    def touches(self) -> tuple[str, ...]:
+        return (f"{self.dataset}@*",)
+
+    async def do(self, host: Host, run: Run) -> None:
+        _, found = await listing.named(host.zfs, self.destroys())
+        other = [each.name for each in found if each.guid != self.snapshots[each.name]]
+        if other:
+            what = f"no snapshot of {self.dataset} was destroyed"
+            why = f"these are others of the same name now: {', '.join(f'@{each}' for each in other)}"
+            raise NotFound(what, why, "look at the snapshots again")
+        if found:
+            await host.zfs.destroy_snapshots(self.dataset, [each.name for each in found])
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return not (await listing.named(host.zfs, self.destroys()))[1]
