@@ -144,3 +144,14 @@ async def test_no_secret_is_written_down(tmp_path: Path) -> None:
     written = b"".join(path.read_bytes() for path in tmp_path.glob("journal.db*"))
     assert b"rpool/vms/a.seed" in written
     assert b"secret" not in written
+
+
+@in_loop
+async def test_its_mark_is_never_ahead_of_what_is_durable(tmp_path: Path) -> None:
+    made = OnFullDisk(tmp_path)
+    made.full, made.mends = True, False
+    await ended(Engine(ToyHost(), made), PLAN)
+    assert made.mark() == SqliteJournal(tmp_path).mark()
+    made.full = False
+    await ended(Engine(ToyHost(), made), PLAN)
+    assert made.mark() == SqliteJournal(tmp_path).mark()

@@ -60,17 +60,18 @@ class SqliteJournal:
         self.problem = ""
         self._db = self._open()
         self._id, self._number = self._identity()
+        self._written = self._number  # the highest number that is durable: a storage must never be ahead of the journal
         self._keep_room()
 
     def new_id(self) -> str:
         return new_id()
 
     def mark(self) -> tuple[str, int]:
-        return self._id, self._number
+        return self._id, self._written
 
     def advance(self, number: int) -> None:
         """Go on counting from there: a pool had seen more of this journal than this journal knows."""
-        self._number = max(self._number, number)
+        self._number = self._written = max(self._number, number)
 
     # -- what the engine tells -----------------------------------------------------------------------------------------
 
@@ -78,18 +79,19 @@ class SqliteJournal:
         return await self._in_thread(self._load)
 
     async def opened(self, record: Record) -> None:
-        self._number += 1
+        number = self._next()
         row = (
-            record.id, self._number, json.dumps(plan_written(record.plan)), record.uid, record.login,
+            record.id, number, json.dumps(plan_written(record.plan)), record.uid, record.login,
             record.started, 0.0, record.state, "null", "{}",
         )  # fmt: skip
         self._plans[record.id] = json.dumps(plan_summary(record.plan))
         insert = "INSERT INTO job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         try:
-            await self._write([(insert, row), self._count()], may_use_reserve=record.plan.frees)
+            await self._write([(insert, row), self._count(number)], may_use_reserve=record.plan.frees)
         except BaseException:
             self._plans.pop(record.id, None)
             raise
+        self._written = max(self._written, number)
 
     async def intend(self, job: str, indexes: tuple[int, ...]) -> None:
         await self._write([(SET_STEP, (job, index, "running")) for index in indexes])
@@ -106,16 +108,17 @@ class SqliteJournal:
         self._pending.append((SET_STEP, (job, index, "undone")))
 
     async def closed(self, job: str, state: str, error: KvmError | None, result: dict[str, Any]) -> None:
-        self._number += 1
+        number = self._next()
         summary = self._plans.pop(job, None)
         values = (state, time.time(), json.dumps(error_written(error)), json.dumps(result), summary, job)
         update = "UPDATE job SET state = ?, ended = ?, error = ?, result = ?, plan = ifnull(?, plan) WHERE id = ?"
-        statements = [(update, values), ("DELETE FROM note WHERE job = ?", (job,)), self._count()]
+        statements = [(update, values), ("DELETE FROM note WHERE job = ?", (job,)), self._count(number)]
         try:
             await self._write(statements)
         except KvmError:
             self._pending += statements  # it has ended, and that is written as soon as anything can be
             raise
+        self._written = max(self._written, number)
         self._thread.submit(self._keep_room)
 
     def forgot(self, job: str) -> None:
@@ -123,8 +126,12 @@ class SqliteJournal:
 
     # -- inside, on the loop -------------------------------------------------------------------------------------------
 
-    def _count(self) -> Statement:
-        return SET_META, ("number", str(self._number))
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _count(self, number: int) -> Statement:
+        return SET_META, ("number", str(number))
 
     async def _write(self, statements: list[Statement], may_use_reserve: bool = True) -> None:
         """Write these, and what waited for the next write, in one transaction. Raises NoSpace or Failed."""
