@@ -7,6 +7,7 @@ contents, a byte string, so that a test sees whether data came back.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -81,6 +82,13 @@ class MemoryZfs(Zfs):
             return int(bool(err)), out, err
         except Refusal as refusal:
             return 1, "", f"{refusal}\n"
+
+    async def send(self, snapshot: str, fd: int, report: Callable[[int, int], None]) -> int:
+        """The contents, with a word before them, which must be a stream's."""
+        contents = b"stream of " + self._snap(snapshot).contents
+        await self.through(f"zfs send {snapshot}", lambda: str(os.write(fd, contents)))
+        report(len(contents), len(contents))
+        return len(contents)
 
     # -- what tests look at --------------------------------------------------------------------------------------------
 

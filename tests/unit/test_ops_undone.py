@@ -7,6 +7,7 @@ is after, volumes with their contents and guids, snapshots, domains and guests h
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -34,6 +35,7 @@ from kldload_kvm.ops.create import Create
 from kldload_kvm.ops.delete import Delete
 from kldload_kvm.ops.delete_snapshot import DeleteVmSnapshot
 from kldload_kvm.ops.detach_disk import DetachDisk
+from kldload_kvm.ops.export import Export
 from kldload_kvm.ops.identity import RenewVmIdentity
 from kldload_kvm.ops.nics import AttachNic, DetachNic
 from kldload_kvm.ops.power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
@@ -208,6 +210,20 @@ async def running_with_disk(host: MemoryHost) -> None:
     await host.known()
 
 
+async def small(host: MemoryHost) -> None:
+    """A VM whose disk can be read in no time."""
+    assert (await done(host, Create(name="web", disk=1 << 20))).error is None
+    write(host, "web", b"first")
+    assert (await done(host, TakeVmSnapshot(vm(host, "web").id, "s1"))).error is None
+
+
+def exporting(**options: Any) -> Make:
+    def make(host: MemoryHost) -> Request:
+        return Export(vm(host, "web").id, os.open("/tmp", os.O_TMPFILE | os.O_RDWR), **options)
+
+    return make
+
+
 def of_nic(host: MemoryHost) -> Request:
     return DetachNic(vm(host, "web").id, macs(host.guest("web").xml)[0])
 
@@ -257,13 +273,24 @@ CASES = [
     Case("set-memory of a running VM to less", running, of("web", SetMemory, 1 << 30)),
     Case("set-vcpus", plain, of("web", SetVcpus, 16)),
     Case("set-vcpus of a running VM", running, of("web", SetVcpus, 1)),
+    Case("export", small, exporting()),
+    Case("export of a snapshot", small, exporting(snapshot="s1", format="raw")),
+    Case("export of a stream", small, exporting(format="zfs")),
+    Case("export of a snapshot's stream", small, exporting(format="zfs", snapshot="s1")),
     Case("rename", with_disk, of("web", Rename, "shop")),
     Case("rename of a VM with a seed", from_image, of("web", Rename, "shop")),
     Case("rename of a clone with clones", cloned, of("copy", Rename, "shop")),
 ]
 
 
-WITH_A_FINISH = {"create with autostart", "delete-snapshot", "resize of a running VM"}
+WITH_A_FINISH = {
+    "create with autostart",
+    "delete-snapshot",
+    "resize of a running VM",
+    "export",
+    "export of a snapshot",
+    "export of a stream",
+}
 """Those that do several things past their commit point: they may come to half of them, and say so."""
 REPEATED = {"renew-identity"}
 """Those that are begun anew by themselves as long as they were not done wholly."""
@@ -369,7 +396,7 @@ def disk(host: MemoryHost, name: str = "web") -> Set:
     return host.memory_zfs.sets[f"rpool/vms/{name}"]
 
 
-NEVER_DONE = {"image.convert", "seed.write", "seed.write-clone", "guest.renew-identity"}
+NEVER_DONE = {"image.convert", "seed.write", "seed.write-clone", "guest.renew-identity", "export.disk", "export.stream"}
 """Kinds of which the host cannot tell whether they were done, and which do no harm done twice."""
 
 

@@ -19,7 +19,7 @@ UNITS = sorted((CHECKOUT / "systemd").glob("*.service"))
 DAEMON = CHECKOUT / "systemd" / "kldload-kvmd.service"
 HELPERS = [unit for unit in UNITS if unit != DAEMON]
 POLICY = CHECKOUT / "polkit" / "org.kldload.kvm.policy"
-EVERY_TIME = {"rollback", "delete", "delete-snapshot", "remove-image", "cancel-job"}
+EVERY_TIME = {"rollback", "delete", "delete-snapshot", "export", "remove-image", "cancel-job"}
 
 
 def test_the_configuration_as_delivered_is_the_default() -> None:

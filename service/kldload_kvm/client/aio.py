@@ -1147,3 +1147,38 @@ class Vm(Object):
             "SetVcpus", "ua{sv}", vcpus, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
         )
         return Job(self.connection, path)
+
+    async def export(
+        self,
+        file: int,
+        *,
+        format: str | None = None,
+        snapshot: str | None = None,
+        target: str | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Write one disk, as of a snapshot, into a file, pipe or socket. Without a snapshot one is taken for it, and
+        cleared away. The VM goes on, and is not locked. The job's result holds target (s), snapshot (s), consistency
+        (s), format (s), size (t, bytes of the disk) and bytes (t, written).
+
+        file: Where to: an empty regular file, a pipe or a socket, open for writing.
+        format: qcow2, raw, or zfs (a stream for zfs receive, raw as it is on disk); qcow2 if not given.
+        snapshot: Export this snapshot, not a new one.
+        target: The disk, as its guest has it, such as vdb; vda if not given.
+        """
+        options = given(
+            ("format", "s", format),
+            ("snapshot", "s", snapshot),
+            ("target", "s", target),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "Export", "ha{sv}", file, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)

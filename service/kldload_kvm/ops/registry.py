@@ -8,6 +8,7 @@ from .create import Create
 from .delete import Delete
 from .delete_snapshot import DeleteVmSnapshot
 from .detach_disk import DetachDisk
+from .export import Export
 from .identity import RenewVmIdentity
 from .images import AddImage, RemoveImage
 from .nics import AttachNic, DetachNic
@@ -24,6 +25,6 @@ REQUESTS: dict[str, type[Request]] = {
     for each in (
         AddImage, Autostart, Clone, Create, Delete, DeleteVmSnapshot, Pause, PowerOff, Reboot, RemoveImage,
         RenewVmIdentity, Resume, Rollback, Shutdown, Start, TakeVmSnapshot,
-        AttachDisk, AttachNic, DetachDisk, DetachNic, Rename, Resize, SetMemory, SetVcpus,
+        AttachDisk, AttachNic, DetachDisk, DetachNic, Export, Rename, Resize, SetMemory, SetVcpus,
     )
 }  # fmt: skip

@@ -6,11 +6,12 @@ Names come from the configuration, from names.py or from ZFS itself: none begins
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..model.errors import NotFound, TimedOut, ZfsUnavailable
 from ..waiting import finish
 from .errors import error_from
+from .sending import send
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 BOUND = 600.0
@@ -80,6 +81,11 @@ class Zfs:
     async def snapshot(self, names: Iterable[str], properties: Mapping[str, str]) -> None:
         """All of them in one transaction."""
         await self.run("no snapshot was taken", "snapshot", *_options(properties), *names)
+
+    async def send(self, snapshot: str, fd: int, report: Callable[[int, int], None]) -> int:
+        """A snapshot's stream into an open file, pipe or socket; about how many bytes. report: done, and in all."""
+        self.started += 1
+        return await send(self.program, ENVIRONMENT, snapshot, fd, report)
 
     async def rename(self, old: str, new: str) -> None:
         await self.run(f"{old} was not renamed to {new}", "rename", old, new)
