@@ -16,6 +16,9 @@ from kldload_kvm.zfs.commands import Zfs
 MUTATING = frozenset({"create", "clone", "snapshot", "rename", "promote", "destroy", "set", "inherit"})
 
 
+DEFAULTS = {"compression": "lz4", "primarycache": "all", "refreservation": "0"}
+
+
 @dataclass(eq=False)
 class Snap:
     """A snapshot; `dataset` is a name, which a rename and a promotion change."""
@@ -141,6 +144,9 @@ class MemoryZfs(Zfs):
     def _get(self, *args: str) -> tuple[str, str]:
         options, (key, name) = self._options(args, {"-o", "-s"}, {"-Hp"})
         record = self._find(name)
+        if options["-o"] == "property,value,source":
+            rows = ((each, self._value(record, each), self._source(record, each)) for each in key.split(","))
+            return "".join("\t".join(row) + "\n" for row in rows), ""
         if key != "all":
             return self._value(record, key) + "\n", ""
         assert options["-s"] == "local,received" and options["-o"] == "property,value"
@@ -164,10 +170,15 @@ class MemoryZfs(Zfs):
         own |= record.values
         if column in own:
             return own[column]
-        if column == "compression":
-            return "lz4"
+        if column in DEFAULTS:
+            return DEFAULTS[column]
         # User properties are inherited, by a snapshot from its dataset as well.
         return self._value(self.sets[above], column) if ":" in column and above in self.sets else "-"
+
+    def _source(self, record: Set | Snap, key: str) -> str:
+        if key in record.values or key == "refreservation":  # of a volume that is always its own
+            return "local"
+        return "default"
 
     def _exists(self, name: str) -> bool:
         return name in self.sets or any(each.full == name for each in self.snaps)
@@ -294,10 +305,17 @@ class MemoryZfs(Zfs):
                         f"cannot set property for '{name}': 'volsize' must be a multiple of volume block size"
                     )
                 record.size = int(value)  # a smaller one as well: zfs does not ask
+            elif key == "refreservation":
+                assert isinstance(record, Set)
+                record.values[key] = {"auto": str(record.size), "none": "0"}.get(value, value)
+                if record.values[key] == "0":
+                    del record.values[key]
             else:
-                record.values[key] = value
+                record.values[key] = {"gzip-6": "gzip"}.get(value, value)
 
     def _inherit(self, key: str, name: str) -> None:
+        if key == "refreservation":
+            raise Refusal(f"'{key}' property cannot be inherited")
         self._find(name).values.pop(key, None)
 
     # -- inside --------------------------------------------------------------------------------------------------------

@@ -393,6 +393,7 @@ class Standin:
             "AttachNic": {"mac": "52:54:00:00:00:07", "applied": applied},
             "DetachNic": {"mac": first},
             "Rename": {"name": first},
+            "SetStorageOptions": {"datasets": f"rpool/vms/{name}"},
             "SetMemory": {"memory": first, "applied": applied, "reason": "" if running else "it is off"},
             "SetVcpus": {"vcpus": first, "applied": applied, "reason": "" if running else "it is off"},
         }

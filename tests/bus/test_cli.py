@@ -489,6 +489,16 @@ def test_memory_and_cpus(standin: Standin) -> None:
     assert run("kvm-vm set web-1").stderr.startswith("kvm-vm: what shall be set?")
 
 
+def test_how_zfs_keeps_the_disks(standin: Standin) -> None:
+    assert said("kvm-vm set web-1 --compression zstd --primarycache all --refreservation off") == (
+        "web-1 has compression zstd, primarycache all, refreservation off now\n"
+    )
+    assert options(standin, "SetStorageOptions") == {
+        "compression": "zstd", "primarycache": "all", "refreservation": "off",
+    }  # fmt: skip
+    assert run("kvm-vm set web-1 --primarycache everything").returncode == 2
+
+
 # Exports.
 
 

@@ -44,7 +44,10 @@ OPTIONS: dict[str, Any] = {
     "offset": 0, "limit": 1, "target": "vdc", "wait": True, "request-id": "r", "auth.no_user_interaction": False,
     "format": "iso", "sha256": "a" * 64,
 }  # fmt: skip
-OWN_OPTIONS: dict[str, dict[str, Any]] = {"Export": {"format": "qcow2", "target": "vdb"}}
+OWN_OPTIONS: dict[str, dict[str, Any]] = {
+    "Export": {"format": "qcow2", "target": "vdb"},
+    "SetStorageOptions": {"target": "vdb", "primarycache": "all", "refreservation": "off"},
+}
 LEFT_OUT = {"iso", "password-hash", "name", "require-consistency", "plan-only"}
 
 

@@ -45,6 +45,7 @@ from kldload_kvm.ops.resize import Resize
 from kldload_kvm.ops.resources import SetMemory, SetVcpus
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
+from kldload_kvm.ops.storage_options import SetStorageOptions
 from kldload_kvm.steps import guests
 from kldload_kvm.steps import images as image_steps
 from loops import in_loop
@@ -217,6 +218,14 @@ async def small(host: MemoryHost) -> None:
     assert (await done(host, TakeVmSnapshot(vm(host, "web").id, "s1"))).error is None
 
 
+ALL_SETTINGS = {"compression": "gzip-6", "primarycache": "metadata", "refreservation": "auto"}
+
+
+async def reserved(host: MemoryHost) -> None:
+    await web(host)
+    assert (await done(host, SetStorageOptions(vm(host, "web").id, ALL_SETTINGS))).error is None
+
+
 def exporting(**options: Any) -> Make:
     def make(host: MemoryHost) -> Request:
         return Export(vm(host, "web").id, os.open("/tmp", os.O_TMPFILE | os.O_RDWR), **options)
@@ -277,6 +286,8 @@ CASES = [
     Case("export of a snapshot", small, exporting(snapshot="s1", format="raw")),
     Case("export of a stream", small, exporting(format="zfs")),
     Case("export of a snapshot's stream", small, exporting(format="zfs", snapshot="s1")),
+    Case("set-storage-options", with_disk, of("web", SetStorageOptions, ALL_SETTINGS)),
+    Case("set-storage-options back", reserved, of("web", SetStorageOptions, {"refreservation": "none"})),
     Case("rename", with_disk, of("web", Rename, "shop")),
     Case("rename of a VM with a seed", from_image, of("web", Rename, "shop")),
     Case("rename of a clone with clones", cloned, of("copy", Rename, "shop")),
@@ -396,7 +407,15 @@ def disk(host: MemoryHost, name: str = "web") -> Set:
     return host.memory_zfs.sets[f"rpool/vms/{name}"]
 
 
-NEVER_DONE = {"image.convert", "seed.write", "seed.write-clone", "guest.renew-identity", "export.disk", "export.stream"}
+NEVER_DONE = {
+    "image.convert",
+    "seed.write",
+    "seed.write-clone",
+    "guest.renew-identity",
+    "volume.read-settings",
+    "export.disk",
+    "export.stream",
+}
 """Kinds of which the host cannot tell whether they were done, and which do no harm done twice."""
 
 

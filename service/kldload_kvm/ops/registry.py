@@ -19,12 +19,13 @@ from .resize import Resize
 from .resources import SetMemory, SetVcpus
 from .rollback import Rollback
 from .snapshot import TakeVmSnapshot
+from .storage_options import SetStorageOptions
 
 REQUESTS: dict[str, type[Request]] = {
     each.operation: each
     for each in (
         AddImage, Autostart, Clone, Create, Delete, DeleteVmSnapshot, Pause, PowerOff, Reboot, RemoveImage,
         RenewVmIdentity, Resume, Rollback, Shutdown, Start, TakeVmSnapshot,
-        AttachDisk, AttachNic, DetachDisk, DetachNic, Export, Rename, Resize, SetMemory, SetVcpus,
+        AttachDisk, AttachNic, DetachDisk, DetachNic, Export, Rename, Resize, SetMemory, SetStorageOptions, SetVcpus,
     )
 }  # fmt: skip

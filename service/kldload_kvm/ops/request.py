@@ -17,6 +17,7 @@ from ..model.errors import AlreadyExists, LibvirtUnavailable, NoSpace, NotFound,
 from ..model.firmware import FirmwarePair
 from ..model.inventory import Domain, Inventory, Snapshot, SnapshotSet, Vm
 from ..model.os_index import Os
+from ..model.pool_topology import Group
 from ..model.sizes import format_size
 from ..steps.domains import ForceOff, StartDomain, StartNetwork
 from ..steps.guests import LetGo, Quiesce
@@ -26,7 +27,8 @@ from ..steps.snapshots import TakeSnapshot
 @dataclass(frozen=True)
 class Facts:
     """What of the host is neither ZFS nor a domain. networks: libvirt's, with whether each is active; os_index by
-    short id; images by storage name; kvm: whether guests can use KVM."""
+    short id; images by storage name; kvm: whether guests can use KVM; pools: what of each pool is
+    raidz or draid."""
 
     libvirt: bool = False
     networks: Mapping[str, bool] = field(default_factory=dict)
@@ -35,6 +37,7 @@ class Facts:
     firmware: FirmwarePair | None = None
     os_index: Mapping[str, Os] = field(default_factory=dict)
     images: Mapping[str, tuple[Image, ...]] = field(default_factory=dict)
+    pools: Mapping[str, tuple[Group, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,13 @@ class Zfs:
         rows = (line.split("\t") for line in text.splitlines())
         return {row[0]: row[1] for row in rows if len(row) == 2}
 
+    async def settings(self, name: str, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Native properties, each as its value and its source ("local", "received", "default", "inherited from …")."""
+        what = f"{', '.join(keys)} of {name} cannot be read"
+        text = await self.run(what, "get", "-Hp", "-o", "property,value,source", ",".join(keys), name)
+        rows = (line.split("\t") for line in text.splitlines())
+        return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
+
     async def get(self, name: str, key: str) -> str:
         """One property, "-" where it has none. Raises NotFound."""
         what = f"{key} of {name} cannot be read"
