@@ -7,6 +7,7 @@ effect, or do something at that moment.
 from __future__ import annotations
 
 import asyncio
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from contextlib import suppress
@@ -445,6 +446,14 @@ class MemoryDevices:
     async def read(self, dataset: str, most: int) -> bytes:
         await self.wait(dataset)
         return self.zfs.sets[dataset].contents[:most]
+
+    async def open(self, dataset: str) -> int:
+        await self.wait(dataset)
+        found = self.zfs.sets[dataset]
+        fd = os.memfd_create(dataset)
+        await self.troubles.change(f"open {dataset}", lambda: os.pwrite(fd, found.contents, 0))
+        os.ftruncate(fd, found.size)
+        return fd
 
     async def kernel_name(self, dataset: str) -> str:
         await self.wait(dataset)

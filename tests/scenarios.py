@@ -198,6 +198,9 @@ SCENES: Mapping[str, Scene] = {
     "vm.resize": Scene(running, web_1, "Vm", "Resize", "st", ("vda", str(128 << 20)), states=RUNNING),
     "vm.set-memory": Scene(running, web_1, "Vm", "SetMemory", "t", (str(192 << 20),), states=RUNNING),
     "vm.set-vcpus": Scene(running, web_1, "Vm", "SetVcpus", "u", ("2",), states=RUNNING),
+    "vm.set-storage-options": Scene(
+        running, web_1, "Vm", "SetStorageOptions", options=(("primarycache", "s", "all"),), states=RUNNING,
+    ),
     "trash.restore": Scene(
         deleted, root, "Manager", "RestoreTrash", "s", entry,
         adds=each(*BOTH) | SNAPSHOTS, removes=IN_TRASH, states=OFF, contents="B",
@@ -210,6 +213,7 @@ SCENES: Mapping[str, Scene] = {
 }  # fmt: skip
 
 LEFT_OUT = {
+    "vm.export": "busctl cannot pass its file; nothing of the VM is changed, and its clone goes as those of vm.clone",
     "image.add": "busctl cannot pass its file; one that is half copied is removed at the next start",
     "vm.renew-identity": "it is no method, and what it does in a guest may be done twice",
 }

@@ -432,6 +432,10 @@ class Standin:
         """The results of what changes a VM."""
         running = self.objects[message.path][1].get("State") == "running"
         applied = "now" if running else "at next boot"
+        if method.name == "Export":
+            os.write(message.unix_fds[0], b"the disk")
+            snapshot = options.get("snapshot", "clone-20260401_153022")
+            return {"target": options.get("target", "vda"), "snapshot": snapshot, "size": 40 * GIB, "bytes": 8}
         name, first = self.objects[message.path][1].get("Name", ""), message.body[0]
         found: dict[str, dict[str, Any]] = {
             "Resize": {"dataset": f"rpool/vms/{name}", "applied": applied, "size": message.body[1:2]},
@@ -440,6 +444,7 @@ class Standin:
             "AttachNic": {"mac": "52:54:00:00:00:07", "applied": applied},
             "DetachNic": {"mac": first},
             "Rename": {"name": first},
+            "SetStorageOptions": {"datasets": f"rpool/vms/{name}"},
             "SetMemory": {"memory": first, "applied": applied, "reason": "" if running else "it is off"},
             "SetVcpus": {"vcpus": first, "applied": applied, "reason": "" if running else "it is off"},
         }

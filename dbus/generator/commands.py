@@ -6,7 +6,7 @@ import argparse
 import os
 from importlib import import_module
 
-NAMES = ("create", "list", "snap", "clone", "delete", "image", "job", "vm", "trash")
+NAMES = ("create", "list", "snap", "clone", "delete", "trash", "export", "image", "job", "vm")
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from .model import names
 from .model.errors import InvalidArgument
-from .model.sizes import GIB, KIB, MIB, TIB, format_size, parse_size
+from .model.sizes import GIB, MIB, TIB, format_size, parse_size
 from .model.volume_settings import LARGEST_DISK, compression, volblocksize
 
 VENDOR = Path("/usr/lib/kldload-kvm/kvm.conf.d")
@@ -37,8 +37,8 @@ class StorageConfig:
 @dataclass(frozen=True)
 class Config:
     """All settings. Sizes in bytes; accelerator: auto, kvm or qemu; network: auto, none, bridge=NAME or network=NAME;
-    floor: share of a pool, from 0 to 1, that stays free for what must always work: deleting, and the guests' writes;
-    grace: seconds that what is in the trash waits there."""
+    volblocksize: 0 for what suits the pool; floor: share of a pool, from 0 to 1, that stays free for what must always
+    work: deleting, and the guests' writes; grace: seconds that what is in the trash waits there."""
 
     storages: tuple[StorageConfig, ...] = (StorageConfig("rpool", "rpool/vms", default=True),)
     accelerator: str = "auto"
@@ -48,7 +48,7 @@ class Config:
     memory: int = 2 * GIB
     vcpus: int = 2
     disk: int = 20 * GIB
-    volblocksize: int = 64 * KIB
+    volblocksize: int = 0
     compression: str = "lz4"
     floor: float = 0.05
     grace: int = 7 * DAY
@@ -207,7 +207,7 @@ def _address(text: str) -> str:
 
 
 def _block(text: str) -> int:
-    return volblocksize(parse_size(text, 1), "")
+    return 0 if text == "auto" else volblocksize(parse_size(text, 1), "")
 
 
 SETTINGS: dict[str, dict[str, Callable[[str], Any]]] = {

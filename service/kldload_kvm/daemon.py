@@ -51,6 +51,7 @@ from .watch.udev import UdevWatch
 from .watch.zfs_events import ZfsWatch
 from .zfs.commands import Zfs
 from .zfs.devices import Devices
+from .zfs.pools import topologies
 
 log = logging.getLogger("kldload_kvm")
 
@@ -154,7 +155,8 @@ class Daemon:
             firmware = None
         os_index = await asyncio.to_thread(os_files.load)
         kvm = await asyncio.to_thread(Path("/dev/kvm").exists)
-        self._set_facts(firmware=firmware, os_index=os_index, kvm=kvm, bridges=_bridges())
+        pools = await topologies()
+        self._set_facts(pools=pools, firmware=firmware, os_index=os_index, kvm=kvm, bridges=_bridges())
 
     def _set_facts(self, **changed: Any) -> None:
         self.facts = Facts(**{**vars(self.facts), **changed})

@@ -570,3 +570,47 @@ def test_memory_and_cpus(standin: Standin) -> None:
     )
     assert (body(standin, "SetMemory"), body(standin, "SetVcpus")) == ([4 * GIB], [4])
     assert run("kvm-vm set web-1").stderr.startswith("kvm-vm: what shall be set?")
+
+
+def test_how_zfs_keeps_the_disks(standin: Standin) -> None:
+    assert said("kvm-vm set web-1 --compression zstd --primarycache all --refreservation off") == (
+        "web-1 has compression zstd, primarycache all, refreservation off now\n"
+    )
+    assert options(standin, "SetStorageOptions") == {
+        "compression": "zstd", "primarycache": "all", "refreservation": "off",
+    }  # fmt: skip
+    assert run("kvm-vm set web-1 --primarycache everything").returncode == 2
+
+
+# Exports.
+
+
+def test_a_disk_is_exported_into_a_new_file(standin: Standin, tmp_path: Path) -> None:
+    done = run("kvm-export web-1 -o web-1.qcow2", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "vda of web-1@clone-20260401_153022 written to web-1.qcow2 (8B, of a disk of 40G)\n"
+    assert (tmp_path / "web-1.qcow2").read_bytes() == b"the disk"
+    assert stat.S_IMODE((tmp_path / "web-1.qcow2").stat().st_mode) == 0o600
+    run("kvm-export web-1 @stable -o second --format raw --disk vdb", cwd=tmp_path)
+    assert options(standin, "Export") == {"snapshot": "stable", "format": "raw", "target": "vdb"}
+
+
+def test_a_file_that_is_there_is_not_overwritten(standin: Standin, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    done = run("kvm-export web-1 -o precious", cwd=tmp_path)
+    assert done.returncode
+    assert done.stderr.startswith("kvm-export: 'precious' is there already")
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert run("kvm-export web-1 -o no/such/place", cwd=tmp_path).stderr.startswith("kvm-export: 'no/such/place'")
+
+
+def test_an_export_to_standard_output_has_nothing_else_in_it(standin: Standin) -> None:
+    done = run("kvm-export web-1 --json -o -")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the disk", "")
+
+
+def test_of_an_export_that_fails_or_is_only_planned_no_file_is_left(standin: Standin, tmp_path: Path) -> None:
+    standin.add_vm("denied")
+    assert run("kvm-export denied -o file", cwd=tmp_path).returncode
+    assert run("kvm-export web-1 -o file --dry-run", cwd=tmp_path).returncode == 0
+    assert list(tmp_path.iterdir()) == []

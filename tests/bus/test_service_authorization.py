@@ -36,7 +36,7 @@ ARGUMENTS: dict[tuple[str, str], Any] = {
     ("SetAutostart", "autostart"): True, ("DeleteSnapshot", "snapshot"): "s1", ("Clone", "names"): ["copy"],
     ("Resize", "target"): "vda", ("Resize", "size"): 30 << 30, ("AttachDisk", "size"): 1 << 30,
     ("DetachDisk", "target"): "vdb", ("DetachNic", "mac"): "52:54:00:00:00:01",
-    ("Rename", "name"): "shop", ("SetMemory", "memory"): 4 << 30, ("SetVcpus", "vcpus"): 4,
+    ("Rename", "name"): "shop", ("SetMemory", "memory"): 4 << 30, ("SetVcpus", "vcpus"): 4, ("Export", "file"): 0,
     ("RestoreTrash", "entry"): "gone-1", ("PurgeTrash", "entries"): ["gone-1"],
 }  # fmt: skip
 OPTIONS: dict[str, Any] = {
@@ -46,6 +46,10 @@ OPTIONS: dict[str, Any] = {
     "offset": 0, "limit": 1, "target": "vdc", "wait": True, "request-id": "r", "auth.no_user_interaction": False,
     "format": "iso", "sha256": "a" * 64, "kind": "auto", "with-definition": True, "now": True,
 }  # fmt: skip
+OWN_OPTIONS: dict[str, dict[str, Any]] = {
+    "Export": {"format": "qcow2", "target": "vdb"},
+    "SetStorageOptions": {"target": "vdb", "primarycache": "all", "refreservation": "off"},
+}
 LEFT_OUT = {"iso", "password-hash", "name", "require-consistency", "plan-only", "expired", "promote"}
 
 
@@ -54,7 +58,8 @@ def arguments(method: Method) -> list[Any]:
     found = []
     for arg in method.inputs:
         if arg.type == "a{sv}":
-            given = {o.name: OPTIONS[o.name] for o in method.options if o.name not in LEFT_OUT}
+            own = {**OPTIONS, **OWN_OPTIONS.get(method.name, {})}
+            given = {o.name: own[o.name] for o in method.options if o.name not in LEFT_OUT}
             found.append(options(method.option_types, given))
         else:
             found.append(ARGUMENTS[method.name, arg.name])
@@ -86,6 +91,7 @@ FAILS_LATER = {
     "CreateVm": "Failed",  # there is no image helper here
     "Start": "WrongState",  # the VM runs
     "Rename": "WrongState",
+    "Export": "InvalidArgument",  # the file has something in it
     "Resume": "WrongState",
     "Add": "NotFound",  # the store has no directory
     "OpenConsole": "NotFound",

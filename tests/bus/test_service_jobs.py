@@ -38,7 +38,10 @@ class TestWhole:
             job = await client.ask(ROOT, "Manager", "CreateVm", "new", {"wait": True, "memory": 1 << 30, "start": True})
             result = await client.ask(job, "Job", "Wait")
             vm = result["vm"]
-            assert result == {"vm": vm, "name": "new", "id": result["id"], "uuid": result["uuid"]}
+            assert result == {
+                "vm": vm, "name": "new", "id": result["id"], "uuid": result["uuid"], "volblocksize": 65536,
+                "volblocksize-reason": "64K suits mirrors and single disks",
+            }  # fmt: skip
             assert await client.ask(ROOT, "Manager", "FindVm", "new") == vm
             assert [await client.get(vm, "Vm", each) for each in ("State", "Memory")] == ["running", 1 << 30]
             job = await client.ask(vm, "Vm", "Snapshot", {"wait": True, "name": "s1"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 from host import datasets, domains, find, get, run, wait_until, zfs
 
@@ -12,11 +13,13 @@ DEVICE = "/dev/zvol/rpool/vms/"
 MIB = 1 << 20
 
 
-def sizes(name: str) -> dict[str, int]:
-    """The sizes of a running VM's disks as QEMU tells them to its guest, by the path of each."""
-    asked = json.dumps({"execute": "query-named-block-nodes", "arguments": {"flat": True}})
-    answer = json.loads(run("virsh", "qemu-monitor-command", name, asked).stdout)
-    return {each["file"]: each["image"]["virtual-size"] for each in answer["return"] if each["drv"] == "raw"}
+def seen(name: str, target: str = "vda") -> int:
+    """The size of a running VM's disk as QEMU tells it to its guest."""
+    asked = json.dumps({"execute": "query-block"})
+    answer = json.loads(run("virsh", "qemu-monitor-command", name, asked).stdout)["return"]
+    aliases = run("virsh", "dumpxml", "--xpath", f"string(//disk[target/@dev='{target}']/alias/@name)", name).stdout
+    (found,) = [each for each in answer if f"/{aliases.strip()}/" in each.get("qdev", "")]
+    return found["inserted"]["image"]["virtual-size"]
 
 
 def sources(name: str, *options: str) -> set[str]:
@@ -43,10 +46,10 @@ def test_a_disk_grows_under_a_running_vm_and_never_shrinks(vm: Callable[..., str
     run("kvm-vm", "resize", "web-1", "96M")
     assert volsize("web-1") == 96 * MIB
     run("kvm-vm", "start", "web-1")
-    assert sizes("web-1")[DEVICE + "web-1"] == 96 * MIB
+    assert seen("web-1") == 96 * MIB
     said = run("kvm-vm", "resize", "web-1", "+32M").stdout
     assert "its guest sees it" in said
-    assert (volsize("web-1"), sizes("web-1")[DEVICE + "web-1"]) == (128 * MIB, 128 * MIB)
+    assert (volsize("web-1"), seen("web-1")) == (128 * MIB, 128 * MIB)
     assert get(find("web-1"), "Vm", "Size") == 128 * MIB
     refused = run("kvm-vm", "resize", "web-1", "64M", check=False)
     assert refused.returncode
@@ -57,7 +60,7 @@ def test_a_disk_grows_under_a_running_vm_and_never_shrinks(vm: Callable[..., str
     run("busctl", "call", "org.kldload.Kvm1", "/org/kldload/Kvm1", "org.kldload.Kvm1.Manager", "Refresh")
     wait_until(lambda: get(find("web-1"), "Vm", "Size") == 192 * MIB, 30, "the size by zfs is seen")
     run("kvm-vm", "resize", "web-1", "192M")
-    assert sizes("web-1")[DEVICE + "web-1"] == 192 * MIB
+    assert seen("web-1") == 192 * MIB
     assert digest(DEVICE + "web-1") == good
 
 
@@ -102,7 +105,9 @@ def test_a_guest_that_does_not_let_go_keeps_its_disk(vm: Callable[..., str]) -> 
 def test_a_disk_that_libvirt_refuses_leaves_no_volume(vm: Callable[..., str]) -> None:
     vm("web-1")
     run("kvm-vm", "start", "web-1")
-    run("virsh", "attach-disk", "web-1", "/dev/zvol/rpool/vms/web-1.nvram", "vdb", "--live", "--targetbus", "virtio")
+    run("zfs", "create", "-s", "-V", "64M", "rpool/vms/spare")
+    wait_until(Path(DEVICE + "spare").exists, 30, "its device is there")
+    run("virsh", "attach-disk", "web-1", DEVICE + "spare", "vdb", "--live", "--targetbus", "virtio")
     before = datasets()
     refused = run("kvm-vm", "attach-disk", "web-1", "64M", "--disk", "vdb", check=False)
     assert refused.returncode
@@ -141,12 +146,69 @@ def test_a_renamed_vm_is_the_same_with_its_snapshots_and_starts(vm: Callable[...
     assert "shop" in run("virsh", "list", "--all", "--autostart").stdout
     assert get(path, "Vm", "Name") == "shop"
     assert digest(DEVICE + "shop") == good
-    run("kvm-vm", "start", "shop")
-    assert domains()["shop"] == "running"
-    for name in ("copy", "shop"):
-        assert run("kvm-vm", "rename", "shop", name, check=False).returncode
-    run("kvm-vm", "off", "shop")
     refused = run("kvm-vm", "rename", "shop", "copy", check=False)
     assert "is taken" in refused.stderr
     run("kvm-snap", "shop", "rollback", "@stable")
     run("kvm-vm", "start", "shop")
+    assert run("kvm-vm", "rename", "shop", "web-2", check=False).returncode
+
+
+def live(name: str, path: str) -> str:
+    return run("virsh", "dumpxml", "--xpath", f"string({path})", name).stdout.strip()
+
+
+def config(name: str, path: str) -> str:
+    return run("virsh", "dumpxml", "--inactive", "--xpath", f"string({path})", name).stdout.strip()
+
+
+def test_memory_and_cpus_now_and_at_the_next_boot(vm: Callable[..., str]) -> None:
+    vm("web-1")
+    said = run("kvm-vm", "set", "web-1", "--ram", "320", "--cpus", "2").stdout
+    assert said.count("at next boot (it is off)") == 2
+    assert (config("web-1", "//memory"), config("web-1", "//vcpu/@current")) == (str(320 << 10), "2")
+    run("kvm-vm", "start", "web-1")
+    assert (live("web-1", "//currentMemory"), live("web-1", "//vcpu/@current")) == (str(320 << 10), "2")
+    more = run("kvm-vm", "set", "web-1", "--ram", "448", "--cpus", "3").stdout
+    assert "448M of memory now" in more
+    assert "3 CPUs now" in more
+    assert (live("web-1", "//memory[1]"), live("web-1", "//vcpu/@current")) == (str(448 << 10), "3")
+    assert live("web-1", "//devices/memory/target/size") == str(128 << 10)
+    later = run("kvm-vm", "set", "web-1", "--ram", "4G", "--cpus", "9").stdout
+    assert later.count("at next boot (it") == 2
+    assert "at most while it runs" in later
+    fewer = run("kvm-vm", "set", "web-1", "--cpus", "1").stdout  # no system is in it that would let one go
+    assert "1 CPU at next boot (" in fewer
+    path = find("web-1")
+    assert (get(path, "Vm", "Memory"), get(path, "Vm", "Vcpus")) == (4 << 30, 1)
+    run("kvm-vm", "set", "web-1", "--ram", "256", "--cpus", "1")
+    run("kvm-vm", "off", "web-1")
+    run("kvm-vm", "start", "web-1")
+    assert (live("web-1", "//currentMemory"), live("web-1", "//vcpu/@current")) == (str(256 << 10), "1")
+
+
+def test_exports_are_the_disk_and_leave_nothing_behind(vm: Callable[..., str], tmp_path: Path) -> None:
+    vm("web-1")
+    write("web-1", 65)
+    run("kvm-snap", "web-1", "@stable")
+    good = digest(DEVICE + "web-1", 64)
+    write("web-1", 66)
+    before, changed = datasets(), digest(DEVICE + "web-1", 64)
+    for format_ in ("qcow2", "raw"):
+        run("kvm-export", "web-1", "-o", f"{tmp_path}/new.{format_}", "--format", format_)
+        run("kvm-export", "web-1", "@stable", "-o", f"{tmp_path}/old.{format_}", "--format", format_)
+    run("qemu-img", "check", f"{tmp_path}/new.qcow2")
+    for name, wanted in (("new", changed), ("old", good)):
+        run("qemu-img", "compare", "-F", "raw", "-f", "qcow2", f"{tmp_path}/{name}.qcow2", f"{tmp_path}/{name}.raw")
+        assert digest(f"{tmp_path}/{name}.raw", 64) == wanted
+    assert datasets() == before
+    shell = "kvm-export web-1 @stable --format zfs -o - | zfs receive vmpool/vms/copy"
+    run("bash", "-o", "pipefail", "-c", shell)
+    wait_until(Path("/dev/zvol/vmpool/vms/copy").exists, 30, "the received volume is there")
+    assert digest("/dev/zvol/vmpool/vms/copy", 64) == good
+    run("zfs", "destroy", "-r", "vmpool/vms/copy")
+    assert datasets() == before
+    # Nobody reads it to its end.
+    cut = run("bash", "-o", "pipefail", "-c", "kvm-export web-1 --format raw -o - | head -c 1M | wc -c", check=False)
+    assert (cut.returncode != 0, cut.stdout.strip()) == (True, str(MIB))
+    wait_until(lambda: datasets() == before, 30, "what was made for the export is gone")
+    assert run("kvm-export", "web-1", "-o", f"{tmp_path}/new.raw", check=False).returncode

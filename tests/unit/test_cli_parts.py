@@ -18,7 +18,7 @@ from kldload_kvm.client.faults import ServiceUnavailable, from_dbus
 from kldload_kvm.model import errors
 from kldload_kvm.model.errors import InvalidArgument, KvmError
 
-NAMES = ("create", "list", "snap", "clone", "delete", "image", "job", "vm")
+NAMES = ("create", "list", "snap", "clone", "delete", "export", "image", "job", "vm")
 GIB = 1 << 30
 
 

@@ -23,6 +23,7 @@ from kldload_kvm.model.errors import (
     ZfsUnavailable,
 )
 from kldload_kvm.model.firmware import FirmwarePair
+from kldload_kvm.model.pool_topology import Group
 from kldload_kvm.model.sizes import GIB, KIB, MIB
 from kldload_kvm.ops.create import Create
 from kldload_kvm.steps.domains import DefineDomain, SetAutostart, StartDomain, StartNetwork
@@ -84,8 +85,22 @@ class TestSteps:
             "vda": "/dev/zvol/rpool/vms/new",
             "nvram": "/dev/zvol/rpool/vms/new.nvram",
         }
-        assert made.result == {"vm": vm, "id": vm, "name": "new", "uuid": domain.uuid}
+        assert made.result == {
+            "vm": vm, "id": vm, "name": "new", "uuid": domain.uuid, "volblocksize": 65536,
+            "volblocksize-reason": "64K suits mirrors and single disks",
+        }  # fmt: skip
         assert made.objects == (vm,)
+
+    def test_the_block_size_suits_the_pool_and_an_unusual_one_says_why(self, host: World) -> None:
+        pools = {"rpool": (Group("raidz2", 12, 10),)}
+        made = Create.parse("", ["new"], {}).plan(host.view(pools=pools))
+        assert created(made)["rpool/vms/new"].properties["volblocksize"] == "131072"
+        (warning,) = made.warnings
+        assert warning.startswith("volblocksize is 128K: rpool is raidz2 of 12 disks, on which smaller blocks")
+        asked = Create.parse("", ["new"], {"volblocksize": 16 * KIB}).plan(host.view(pools=pools))
+        assert (asked.warnings, asked.result["volblocksize-reason"]) == ((), "it was asked for")
+        host.config = replace(host.config, volblocksize=32 * KIB)
+        assert plan(host).result["volblocksize-reason"] == "it is configured"
 
     def test_from_a_disk_image_with_a_seed(self, host: World) -> None:
         made = plan(host, image="debian.qcow2", user="admin", hostname="www.example.org")

@@ -7,6 +7,7 @@ is after, volumes with their contents and guids, snapshots, domains and guests h
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -34,6 +35,7 @@ from kldload_kvm.ops.create import Create
 from kldload_kvm.ops.delete import Delete
 from kldload_kvm.ops.delete_snapshot import DeleteVmSnapshot
 from kldload_kvm.ops.detach_disk import DetachDisk
+from kldload_kvm.ops.export import Export
 from kldload_kvm.ops.identity import RenewVmIdentity
 from kldload_kvm.ops.nics import AttachNic, DetachNic
 from kldload_kvm.ops.power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
@@ -46,6 +48,7 @@ from kldload_kvm.ops.restore import RestoreTrash
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
 from kldload_kvm.ops.snapshot_all import SnapshotAll
+from kldload_kvm.ops.storage_options import SetStorageOptions
 from kldload_kvm.steps import guests
 from kldload_kvm.steps import images as image_steps
 from loops import in_loop
@@ -300,6 +303,28 @@ async def running_with_disk(host: MemoryHost) -> None:
     await host.known()
 
 
+async def small(host: MemoryHost) -> None:
+    """A VM whose disk can be read in no time."""
+    assert (await done(host, Create(name="web", disk=1 << 20))).error is None
+    write(host, "web", b"first")
+    assert (await done(host, TakeVmSnapshot(vm(host, "web").id, "s1"))).error is None
+
+
+ALL_SETTINGS = {"compression": "gzip-6", "primarycache": "metadata", "refreservation": "auto"}
+
+
+async def reserved(host: MemoryHost) -> None:
+    await web(host)
+    assert (await done(host, SetStorageOptions(vm(host, "web").id, ALL_SETTINGS))).error is None
+
+
+def exporting(**options: Any) -> Make:
+    def make(host: MemoryHost) -> Request:
+        return Export(vm(host, "web").id, os.open("/tmp", os.O_TMPFILE | os.O_RDWR), **options)
+
+    return make
+
+
 def of_nic(host: MemoryHost) -> Request:
     return DetachNic(vm(host, "web").id, macs(host.guest("web").xml)[0])
 
@@ -369,14 +394,21 @@ CASES = [
     Case("set-memory of a running VM to less", running, of("web", SetMemory, 1 << 30)),
     Case("set-vcpus", plain, of("web", SetVcpus, 16)),
     Case("set-vcpus of a running VM", running, of("web", SetVcpus, 1)),
+    Case("export", small, exporting()),
+    Case("export of a snapshot", small, exporting(snapshot="s1", format="raw")),
+    Case("export of a stream", small, exporting(format="zfs")),
+    Case("export of a snapshot's stream", small, exporting(format="zfs", snapshot="s1")),
+    Case("set-storage-options", with_disk, of("web", SetStorageOptions, ALL_SETTINGS)),
+    Case("set-storage-options back", reserved, of("web", SetStorageOptions, {"refreservation": "none"})),
     Case("rename", with_disk, of("web", Rename, "shop")),
     Case("rename of a VM with a seed", from_image, of("web", Rename, "shop")),
     Case("rename of a clone with clones", cloned, of("copy", Rename, "shop")),
 ]
 
 
+SEVERAL = ("restore", "purge", "delete at once", "export")
 WITH_A_FINISH = {"create with autostart", "delete-snapshot", "resize of a running VM"} | {
-    case.name for case in CASES if case.name.startswith(("restore", "purge", "delete at once"))
+    case.name for case in CASES if case.name.startswith(SEVERAL)
 }
 """Those that do several things past their commit point: they may come to half of them, and say so."""
 REPEATED = {"renew-identity"}
@@ -483,7 +515,15 @@ def disk(host: MemoryHost, name: str = "web") -> Set:
     return host.memory_zfs.sets[f"rpool/vms/{name}"]
 
 
-NEVER_DONE = {"image.convert", "seed.write", "seed.write-clone", "guest.renew-identity"}
+NEVER_DONE = {
+    "image.convert",
+    "seed.write",
+    "seed.write-clone",
+    "guest.renew-identity",
+    "volume.read-settings",
+    "export.disk",
+    "export.stream",
+}
 """Kinds of which the host cannot tell whether they were done, and which do no harm done twice."""
 
 

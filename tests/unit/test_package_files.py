@@ -20,7 +20,7 @@ DAEMON = CHECKOUT / "systemd" / "kldload-kvmd.service"
 PURGE = CHECKOUT / "systemd" / "kldload-kvm-trash.service"
 HELPERS = [unit for unit in UNITS if unit not in (DAEMON, PURGE)]
 POLICY = CHECKOUT / "polkit" / "org.kldload.kvm.policy"
-EVERY_TIME = {"rollback", "delete", "purge", "delete-snapshot", "remove-image", "cancel-job"}
+EVERY_TIME = {"rollback", "delete", "purge", "delete-snapshot", "export", "remove-image", "cancel-job"}
 
 
 def test_the_configuration_as_delivered_is_the_default() -> None:

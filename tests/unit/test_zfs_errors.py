@@ -32,7 +32,7 @@ SAID = [
     ("cannot rename 'rpool/vms/web': pool or dataset is busy", Busy),
     ("cannot destroy snapshot rpool/vms/web@s1: it's being held. Run 'zfs holds -r rpool/vms/web@s1' to …", Busy),
     ("cannot create 'rpool/vms/web': out of space", NoSpace),
-    ("cannot set property for 'rpool/vms/web': size is greater than available space", ZfsFailed),
+    ("cannot set property for 'rpool/vms/web': size is greater than available space", NoSpace),
     ("cannot create 'rpool/vms/web': quota exceeded", NoSpace),
     ("cannot destroy 'rpool/vms/web': volume has children\nuse '-r' to destroy …", HasClones),
     ("cannot destroy snapshot rpool/vms/web@s1: snapshot has dependent clones\nuse '-R' …", HasClones),

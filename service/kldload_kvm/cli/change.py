@@ -23,6 +23,7 @@ EXAMPLES = """\
   kvm-vm detach-disk web-1 vdb                 its volume goes to the trash
   kvm-vm attach-nic web-1 --network bridge=br0
   kvm-vm set web-1 --ram 8G --cpus 4           now if its guest takes it, else at its next boot
+  kvm-vm set db-1 --primarycache all --compression zstd
   kvm-vm rename web-1 shop                     a VM that is off, with its volumes"""
 
 RESIZE = """\
@@ -34,8 +35,8 @@ Take a disk from a VM; its volume goes to the trash. A running guest is asked to
 hot-plug. The first disk cannot be taken."""
 ATTACH_NIC = "Add a network card, at once if the VM runs."
 SET = """\
-Change a VM's memory and CPUs. A running guest gets them at once if it has room for them and goes along, and at its next
-boot if not; it is told which, and why."""
+Change a VM's memory and CPUs, and how ZFS keeps its disks from now on. A running guest gets memory and CPUs at once if
+it has room for them and goes along, and at its next boot if not; it is told which, and why."""
 RENAME = """\
 Give a VM that is off another name: its volumes, with their snapshots, and its libvirt domain. What is in its guest,
 such as its host name, stays."""
@@ -65,10 +66,14 @@ def add_actions(actions: argparse._SubParsersAction[Any]) -> None:
     card = actions.add_parser("detach-nic", help="remove a network card", description=DETACH_NIC)
     add_vm(card, text="the VM")
     card.add_argument("mac", metavar="MAC", help="its MAC address")
-    settings = actions.add_parser("set", help="change memory and CPUs", description=SET)
+    settings = actions.add_parser("set", help="change memory, CPUs and how ZFS keeps the disks", description=SET)
     add_vm(settings, text="the VM")
     settings.add_argument("--ram", type=size(MIB), metavar="SIZE", help="memory; a bare number is in MiB")
     settings.add_argument("--cpus", type=count, metavar="N", help="virtual CPUs")
+    settings.add_argument("--compression", metavar="ALGORITHM", help="ZFS compression, such as lz4, zstd or off")
+    settings.add_argument("--primarycache", choices=("all", "metadata", "none"), help="what the host's memory caches")
+    settings.add_argument("--refreservation", choices=("on", "off"), help="reserve room for the whole disks, or not")
+    settings.add_argument("--disk", metavar="DISK", help="ZFS settings of this one only, such as vdb (all disks)")
     rename = actions.add_parser("rename", help="give a VM another name", description=RENAME)
     add_vm(rename, text="the VM")
     rename.add_argument("name", metavar="NAME", help="its new name")
@@ -108,6 +113,9 @@ def set_all(command: Command, vm: Vm) -> int:
         wanted.append((partial(vm.set_memory, args.ram), f"{format_size(args.ram)} of memory"))
     if args.cpus:
         wanted.append((partial(vm.set_vcpus, args.cpus), f"{args.cpus} CPU{'s' if args.cpus > 1 else ''}"))
+    options = {name: getattr(args, name) for name in ("compression", "primarycache", "refreservation")}
+    if named := ", ".join(f"{name} {value}" for name, value in options.items() if value):
+        wanted.append((partial(vm.set_storage_options, target=args.disk, **options), named))
     if not wanted:
         raise InvalidArgument("what shall be set?", hint="see: kvm-vm set --help")
     for start, words in wanted:
@@ -119,7 +127,7 @@ def set_all(command: Command, vm: Vm) -> int:
 def changed(what: str, result: dict[str, Any]) -> str:
     """Whether it is so now, or when it will be and why not at once."""
     why = f" ({result['reason']})" if result.get("reason") else ""
-    return f"{what} {result['applied']}{why}"
+    return f"{what} {result.get('applied', 'now')}{why}"
 
 
 def new_size(text: str) -> tuple[bool, int]:

@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         disk.add_argument("--image", metavar="IMAGE", help="fill the disk with this image: a name or a path"),
     )
     disk.add_argument("--storage", help="the storage for it")
-    disk.add_argument("--volblocksize", type=size(1), metavar="SIZE", help="block size, 4K to 128K (64K)")
+    disk.add_argument("--volblocksize", type=size(1), metavar="SIZE", help="block size, 4K to 128K (as suits the pool)")
     disk.add_argument("--compression", metavar="ALGORITHM", help="ZFS compression (lz4)")
     guest = made.add_argument_group("the guest of an image")
     guest.add_argument("--hostname", help="its host name (NAME)")

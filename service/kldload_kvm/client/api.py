@@ -260,7 +260,8 @@ class Manager(Object):
         no_user_interaction: bool | None = None,
     ) -> Job:
         """Create a VM: its volumes, its UEFI variables and its libvirt domain. It is not started unless asked for.
-        Without image and iso the disk is blank. The job's result holds vm (o), name (s), id (s) and uuid (s).
+        Without image and iso the disk is blank. The job's result holds vm (o), name (s), id (s), uuid (s),
+        volblocksize (t, bytes) and volblocksize-reason (s, why it is that).
 
         name: The VM's name: letters, digits, '_', '-' and '.', at most 63.
         memory: Memory in bytes; 2 GiB if not given.
@@ -271,7 +272,8 @@ class Manager(Object):
         image: Name of a disk image in an image store, converted into the disk.
         os: Operating system, as a short id of osinfo-db such as debian13.
         network: 'bridge=NAME', 'network=NAME' or 'none'; as configured if not given.
-        volblocksize: Block size of the disk in bytes, a power of two from 4 KiB to 128 KiB.
+        volblocksize: Block size of the disk in bytes, a power of two from 4 KiB to 128 KiB; as configured if not given,
+            else as suits the pool.
         compression: ZFS compression of the disk; lz4 if not given.
         hostname: Host name given to an image's guest; the VM's name if not given.
         user: Login created in an image's guest.
@@ -1100,7 +1102,7 @@ class Vm(Object):
 
         size: Its size in bytes, a multiple of its block size.
         target: What the guest shall have it as, vdb to vdz; the next that is free if not given.
-        volblocksize: Block size of the volume in bytes; as configured if not given.
+        volblocksize: Block size of the volume in bytes; as configured if not given, else as suits the pool.
         compression: ZFS compression of the volume; as configured if not given.
         """
         options = given(
@@ -1259,4 +1261,70 @@ class Vm(Object):
             ("auth.no_user_interaction", "b", no_user_interaction),
         )
         (path,) = self._call("SetVcpus", "ua{sv}", vcpus, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    def export(
+        self,
+        file: int,
+        *,
+        format: str | None = None,
+        snapshot: str | None = None,
+        target: str | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Write one disk, as of a snapshot, into a file, pipe or socket. Without a snapshot one is taken for it, and
+        cleared away. The VM goes on, and is not locked. The job's result holds target (s), snapshot (s), consistency
+        (s), format (s), size (t, bytes of the disk) and bytes (t, written).
+
+        file: Where to: an empty regular file, a pipe or a socket, open for writing.
+        format: qcow2, raw, or zfs (a stream for zfs receive, raw as it is on disk); qcow2 if not given.
+        snapshot: Export this snapshot, not a new one.
+        target: The disk, as its guest has it, such as vdb; vda if not given.
+        """
+        options = given(
+            ("format", "s", format),
+            ("snapshot", "s", snapshot),
+            ("target", "s", target),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = self._call("Export", "ha{sv}", file, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    def set_storage_options(
+        self,
+        *,
+        compression: str | None = None,
+        primarycache: str | None = None,
+        refreservation: str | None = None,
+        target: str | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Change how ZFS keeps the disks from now on; what is written already stays as it was written. The job's
+        result holds datasets (as), those that were changed.
+
+        compression: A ZFS compression, such as lz4, zstd or off.
+        primarycache: What of the disks the host's memory caches: all, metadata or none.
+        refreservation: on: room for the whole disk is reserved; off: it is thin.
+        target: One disk only, as its guest has it, such as vdb; all of them if not given.
+        """
+        options = given(
+            ("compression", "s", compression),
+            ("primarycache", "s", primarycache),
+            ("refreservation", "s", refreservation),
+            ("target", "s", target),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = self._call("SetStorageOptions", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
         return Job(self.connection, path)

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,9 @@ from ..model.image_name import Format, new_image_name
 from ..model.names import shown
 from ..waiting import uninterrupted
 from .copying import PREFIX, Copy, check_file
+from .own_thread import in_own_thread
 
 __all__ = ["Added", "add_from_fd", "check_file", "check_sha256", "clean"]
-
-SECONDS_BETWEEN = 0.25
 
 
 @dataclass(frozen=True)
@@ -99,28 +97,6 @@ def clean(directory: Path | str) -> list[str]:
 
 async def _copied(copy: Copy, report: Callable[[int, int], None]) -> str:
     """Run the copy in a thread that ends with the process; report while it runs. Gives the copy's checksum."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[str] = loop.create_future()
-
-    def end(digest: str, fault: BaseException | None) -> None:
-        if not ended.cancelled():
-            ended.set_exception(fault) if fault else ended.set_result(digest)
-
-    def body() -> None:
-        digest, fault = "", None
-        try:
-            digest = copy.run()
-        except BaseException as raised:
-            fault = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
-            loop.call_soon_threadsafe(end, digest, fault)
-
     copy.begin()
-    threading.Thread(target=body, name="image copy", daemon=True).start()
-    try:
-        while not ended.done():
-            await asyncio.wait((ended,), timeout=SECONDS_BETWEEN)
-            report(copy.done, copy.total)
-        return ended.result()
-    finally:
-        ended.cancel()
+    digest: str = await in_own_thread("image copy", copy.run, lambda: report(copy.done, copy.total))
+    return digest

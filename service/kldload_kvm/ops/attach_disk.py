@@ -19,6 +19,7 @@ from ..model.sizes import format_size
 from ..model.volume_settings import compression, volblocksize
 from ..steps.devices import AttachDevice
 from ..steps.volumes import CreateVolume
+from .blocks import block_size
 from .disks import check_multiple, check_size, places, promises
 from .request import View, VmRequest, vm_guards, vm_locks
 
@@ -55,11 +56,11 @@ class AttachDisk(VmRequest):
         parent = vm.first.name.rpartition("/")[0]
         target = self._target(view, vm, domain, what)
         dataset = f"{parent}/{vm.name}.{target}"
-        block = self.volblocksize or view.config.volblocksize
-        check_multiple(self.size, block, what)
+        block = block_size(view, parent, self.volblocksize)
+        check_multiple(self.size, block.size, what)
         view.check_room(parent, what)
         create = CreateVolume(dataset, self.size, {
-            "volmode": "dev", properties.VM: vm.id, properties.UUID: domain.uuid, "volblocksize": str(block),
+            "volmode": "dev", properties.VM: vm.id, properties.UUID: domain.uuid, "volblocksize": str(block.size),
             "compression": self.compression or view.config.compression,
             properties.ROLE: "disk", properties.TARGET: target,
         })  # fmt: skip
@@ -74,7 +75,7 @@ class AttachDisk(VmRequest):
             locks=vm_locks(vm),
             guards=(*vm_guards(vm), Guard("absent", dataset)),
             objects=(vm.id,),
-            warnings=promises(view, parent, self.size),
+            warnings=promises(view, parent, self.size) + block.warnings,
             result={"target": target, "dataset": dataset, "applied": "now" if domain.active else "at next boot"},
         )
 

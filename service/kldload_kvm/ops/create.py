@@ -20,6 +20,7 @@ from ..steps.images import ConvertImage
 from ..steps.seeds import WriteSeed
 from ..steps.volumes import CreateVolume, WriteFirmwareVariables
 from . import networks
+from .blocks import block_size
 from .request import Request, View
 from .trash import check_fits, spare_steps
 
@@ -104,10 +105,11 @@ class Create(Request):
             raise NotFound(f"{self.name} was not created", "no UEFI firmware is installed", "apt install ovmf")
         iso = self._image(view, self.iso, iso=True) if self.iso else None
         image = self._image(view, self.image, iso=False) if self.image else None
-        block = self.volblocksize or view.config.volblocksize
+        chosen = block_size(view, parent, self.volblocksize)
+        block = chosen.size
         size = self._size(view, image, block)
         view.check_room(parent, f"{self.name} was not created")
-        warnings = self._check_space(store, size)
+        warnings = [*self._check_space(store, size), *chosen.warnings]
         vm_id, uuid = view.uuid(), view.uuid()
         disk, nvram, seed = (f"{parent}/{self.name}{suffix}" for suffix in ("", ".nvram", ".seed"))
         common = {"volmode": "dev", properties.VM: vm_id, properties.UUID: uuid}
@@ -165,7 +167,14 @@ class Create(Request):
             guards=(Guard("guid", parent, store.guid), *(Guard("absent", volume) for volume in volumes)),
             objects=(vm_id,),
             warnings=tuple(warnings),
-            result={"vm": vm_id, "id": vm_id, "name": self.name, "uuid": uuid},
+            result={
+                "vm": vm_id,
+                "id": vm_id,
+                "name": self.name,
+                "uuid": uuid,
+                "volblocksize": block,
+                "volblocksize-reason": chosen.why,
+            },
         )
 
     def _parent(self, view: View) -> str:

@@ -8,6 +8,7 @@ from .create import Create
 from .delete import Delete
 from .delete_snapshot import DeleteVmSnapshot
 from .detach_disk import DetachDisk
+from .export import Export
 from .identity import RenewVmIdentity
 from .images import AddImage, RemoveImage
 from .nics import AttachNic, DetachNic
@@ -21,12 +22,13 @@ from .restore import RestoreTrash
 from .rollback import Rollback
 from .snapshot import TakeVmSnapshot
 from .snapshot_all import SnapshotAll
+from .storage_options import SetStorageOptions
 
 REQUESTS: dict[str, type[Request]] = {
     each.operation: each
     for each in (
         AddImage, AttachDisk, AttachNic, Autostart, Clone, Create, Delete, DeleteVmSnapshot, DetachDisk, DetachNic,
-        Pause, PowerOff, PurgeTrash, Reboot, RemoveImage, Rename, RenewVmIdentity, Resize, RestoreTrash, Resume,
-        Rollback, SetMemory, SetVcpus, Shutdown, SnapshotAll, Start, TakeVmSnapshot,
+        Export, Pause, PowerOff, PurgeTrash, Reboot, RemoveImage, Rename, RenewVmIdentity, Resize, RestoreTrash, Resume,
+        Rollback, SetMemory, SetStorageOptions, SetVcpus, Shutdown, SnapshotAll, Start, TakeVmSnapshot,
     )
 }  # fmt: skip

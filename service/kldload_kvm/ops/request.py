@@ -27,6 +27,7 @@ from ..model.errors import (
 from ..model.firmware import FirmwarePair
 from ..model.inventory import Domain, Inventory, Snapshot, SnapshotSet, Vm
 from ..model.os_index import Os
+from ..model.pool_topology import Group
 from ..model.sizes import format_size
 from ..model.space import floor
 from ..steps.domains import ForceOff, StartDomain, StartNetwork
@@ -37,7 +38,8 @@ from ..steps.snapshots import TakeSnapshot
 @dataclass(frozen=True)
 class Facts:
     """What of the host is neither ZFS nor a domain. networks: libvirt's, with whether each is active; os_index by
-    short id; images by storage name; kvm: whether guests can use KVM; zfs: why ZFS could not be read, or None."""
+    short id; images by storage name; kvm: whether guests can use KVM; zfs: why ZFS could not be read, or None; pools:
+    what of each pool is raidz or draid."""
 
     libvirt: bool = False
     zfs: KvmError | None = None
@@ -47,6 +49,7 @@ class Facts:
     firmware: FirmwarePair | None = None
     os_index: Mapping[str, Os] = field(default_factory=dict)
     images: Mapping[str, tuple[Image, ...]] = field(default_factory=dict)
+    pools: Mapping[str, tuple[Group, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

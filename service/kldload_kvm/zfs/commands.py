@@ -6,11 +6,12 @@ Names come from the configuration, from names.py or from ZFS itself: none begins
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..model.errors import NotFound, TimedOut, ZfsUnavailable
 from ..waiting import finish
 from .errors import error_from
+from .sending import send
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 BOUND = 600.0
@@ -81,6 +82,11 @@ class Zfs:
         """All of them in one transaction."""
         await self.run("no snapshot was taken", "snapshot", *_options(properties), *names)
 
+    async def send(self, snapshot: str, fd: int, report: Callable[[int, int], None]) -> int:
+        """A snapshot's stream into an open file, pipe or socket; about how many bytes. report: done, and in all."""
+        self.started += 1
+        return await send(self.program, ENVIRONMENT, snapshot, fd, report)
+
     async def rename(self, old: str, new: str) -> None:
         await self.run(f"{old} was not renamed to {new}", "rename", old, new)
 
@@ -111,6 +117,13 @@ class Zfs:
         text = await self.run(what, "get", "-Hp", "-s", "local,received", "-o", "property,value", "all", name)
         rows = (line.split("\t") for line in text.splitlines())
         return {row[0]: row[1] for row in rows if len(row) == 2}
+
+    async def settings(self, name: str, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Native properties, each as its value and its source ("local", "received", "default", "inherited from …")."""
+        what = f"{', '.join(keys)} of {name} cannot be read"
+        text = await self.run(what, "get", "-Hp", "-o", "property,value,source", ",".join(keys), name)
+        rows = (line.split("\t") for line in text.splitlines())
+        return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
 
     async def get(self, name: str, key: str) -> str:
         """One property, "-" where it has none. Raises NotFound."""

@@ -80,6 +80,10 @@ class Devices:
                     raise ZfsFailed(what, fault.strerror or str(fault), "") from None
             await asyncio.sleep(0.1)
 
+    async def open(self, dataset: str) -> int:
+        """A descriptor of our own of a volume's node, for reading; the caller closes it."""
+        return await self._with_node(f"the volume {dataset} was not opened", dataset, _checked, os.O_RDONLY)
+
     async def kernel_name(self, dataset: str) -> str:
         """The name of a volume's node in the kernel, such as zd16, by its number: the link may be on the move."""
         return await self._with_node(f"the volume {dataset} was not found", dataset, _kernel_name, None)
