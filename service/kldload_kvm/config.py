@@ -35,7 +35,8 @@ class StorageConfig:
 @dataclass(frozen=True)
 class Config:
     """All settings. Sizes in bytes; accelerator: auto, kvm or qemu; network: auto, none, bridge=NAME or network=NAME;
-    floor: share of a pool, from 0 to 1, that stays free for what must always work: deleting, and the guests' writes."""
+    floor: share of a pool, from 0 to 1, that stays free for what must always work: deleting, and the guests' writes;
+    keep: seconds for which the timer's snapshots stay."""
 
     storages: tuple[StorageConfig, ...] = (StorageConfig("rpool", "rpool/vms", default=True),)
     accelerator: str = "auto"
@@ -48,6 +49,7 @@ class Config:
     volblocksize: int = 64 * KIB
     compression: str = "lz4"
     floor: float = 0.05
+    keep: int = 48 * 3600
     jobs_per_user: int = 16
     jobs_kept: int = 500
 
@@ -174,6 +176,17 @@ def _share(text: str) -> float:
     return int(number) / 100
 
 
+def _duration(text: str) -> int:
+    """Seconds of a time such as 48h or 14d."""
+    number, unit = text[:-1].strip(), text[-1:]
+    if unit not in ("h", "d", "w") or not (number.isascii() and number.isdecimal() and 0 < len(number) < 6):
+        raise InvalidArgument(f"{names.shown(text)} is no length of time", "", "write it as 48h, 14d or 4w")
+    seconds = int(number) * {"h": 1, "d": 24, "w": 168}[unit] * 3600
+    if not 0 < seconds <= 87600 * 3600:
+        raise InvalidArgument(f"{names.shown(text)} is not from 1h to ten years")
+    return seconds
+
+
 def _network(text: str) -> str:
     kind, _, name = text.partition("=")
     if text not in ("auto", "none") and not (kind in ("bridge", "network") and name):
@@ -213,6 +226,7 @@ SETTINGS: dict[str, dict[str, Callable[[str], Any]]] = {
         "compression": lambda text: compression(text, ""),
     },
     "pool": {"floor": _share},
+    "snapshots": {"keep": _duration},
     "limits": {"jobs_per_user": _number(999_999), "jobs_kept": _number(999_999)},
 }
 """The settings by their sections, each with what makes a value of its text or raises InvalidArgument."""

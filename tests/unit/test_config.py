@@ -44,13 +44,16 @@ def test_every_setting() -> None:
         compression = zstd-3
         [pool]
         floor = 12%
+        [snapshots]
+        keep = 14d
         [limits]
         jobs_per_user = 3
         jobs_kept = 7
     """) == Config(
         storages=(StorageConfig("rpool", "rpool/vms"), StorageConfig("fast-1", "vmpool/vms", True)),
         accelerator="qemu", network="bridge=lan0", bridge="lan0", vnc_listen="::1", memory=512 * MIB, vcpus=8,
-        disk=1536 * GIB, volblocksize=16 * KIB, compression="zstd-3", floor=0.12, jobs_per_user=3, jobs_kept=7,
+        disk=1536 * GIB, volblocksize=16 * KIB, compression="zstd-3", floor=0.12, keep=14 * 86400, jobs_per_user=3,
+        jobs_kept=7,
     )  # fmt: skip
 
 
@@ -133,6 +136,11 @@ BAD = [
     ("[pool]\nfloor = 5", "floor in [pool]", "'5' is not a share from 0% to 50%"),
     ("[pool]\nfloor = 51%", "floor in [pool]", "is not a share"),
     ("[pool]\nfloor = -1%", "floor in [pool]", "is not a share"),
+    ("[snapshots]\nkeep = 48", "keep in [snapshots]", "'48' is no length of time"),
+    ("[snapshots]\nkeep = h", "keep in [snapshots]", "is no length of time"),
+    ("[snapshots]\nkeep = -1h", "keep in [snapshots]", "is no length of time"),
+    ("[snapshots]\nkeep = 0d", "keep in [snapshots]", "is not from 1h to ten years"),
+    ("[snapshots]\nkeep = 600w", "keep in [snapshots]", "is not from 1h to ten years"),
     ("[limits]\njobs_per_user = 0", "jobs_per_user in [limits]", "'0' is not a number"),
     ("[limits]\njobs_kept = 1000000", "jobs_kept in [limits]", "is not a number"),
     ("[storage a]", "dataset in [storage a]", "it is missing"),

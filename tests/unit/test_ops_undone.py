@@ -33,6 +33,7 @@ from kldload_kvm.ops.delete import Delete
 from kldload_kvm.ops.delete_snapshot import DeleteVmSnapshot
 from kldload_kvm.ops.identity import RenewVmIdentity
 from kldload_kvm.ops.power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
+from kldload_kvm.ops.prune_snapshots import PruneSnapshots
 from kldload_kvm.ops.request import Request, View
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
@@ -174,6 +175,22 @@ async def redefined(host: MemoryHost) -> None:
     await host.known()
 
 
+async def hourly(host: MemoryHost) -> None:
+    """Two VMs with snapshots of the timer's, of long ago: one is cloned, another held."""
+    host.config = replace(host.config, keep=3600)
+    await web(host)
+    for each in volumes_of("two"):
+        await host.zfs.create_volume(each.name, each.size, each.properties)
+    for name in ("auto-1", "auto-2", "auto-3"):
+        for vm in ("web", "two"):
+            await host.zfs.snapshot(
+                [f"rpool/vms/{vm}@{name}", f"rpool/vms/{vm}.nvram@{name}"], {properties.KIND: "auto"}
+            )
+    await host.zfs.clone("rpool/vms/two@auto-1", "rpool/vms/other", {})
+    next(each for each in host.memory_zfs.of("rpool/vms/web") if each.name == "auto-2").holds.add("mine")
+    await host.known()
+
+
 async def several(host: MemoryHost) -> None:
     """VMs on two pools: running with an agent, with one that cannot freeze, without any, paused, off, and an orphan."""
     for name in ("froz", "deaf", "plain", "still", "fast", "off", "orphan"):
@@ -221,6 +238,7 @@ CASES = [
     Case("snapshot of a paused VM", paused, of("web", TakeVmSnapshot, "x")),
     Case("snapshot-all", several, lambda host: SnapshotAll("x")),
     Case("snapshot-all of the timer", plain, lambda host: SnapshotAll(kind="auto")),
+    Case("prune-snapshots", hourly, lambda host: PruneSnapshots()),
     Case("clone", plain, of("web", Clone, ("a", "b"))),
     Case("clone of a snapshot", plain, of("web", Clone, ("a", "b", "c"), "s1")),
     Case("clone of a running VM", running, of("web", Clone, ("a",))),
@@ -247,7 +265,7 @@ CASES = [
 ]
 
 
-WITH_A_FINISH = {"create with autostart", "delete-snapshot"}
+WITH_A_FINISH = {"create with autostart", "delete-snapshot", "prune-snapshots"}
 """Those that do several things past their commit point: they may come to half of them, and say so."""
 REPEATED = {"renew-identity"}
 """Those that are begun anew by themselves as long as they were not done wholly."""
@@ -697,3 +715,19 @@ class TestApplying:
         assert host.memory_zfs.commands[before].startswith("list")
         await engine.wait(job, 10)
         assert host.memory_zfs.sets["rpool/vms/web"].contents == b"first"
+
+
+class TestPruning:
+    @in_loop
+    async def test_what_cannot_go_by_now_stays_and_the_rest_goes(self) -> None:
+        host = await host_for(Case("", hourly, lambda host: PruneSnapshots()))
+        plan = PruneSnapshots().plan(view(host))
+        assert plan.result["removed"] == ["two@auto-2", "web@auto-1"]
+        await host.zfs.clone("rpool/vms/web@auto-1", "rpool/vms/late", {})
+        next(each for each in host.memory_zfs.of("rpool/vms/two") if each.name == "auto-2").guid = 9
+        job = Engine(host, MemoryJournal()).start(plan, 0)
+        await job.finished.wait()
+        assert job.state is State.SUCCEEDED
+        left = {name for name in host.memory_zfs.names() if "@auto" in name}
+        assert {"rpool/vms/web@auto-1", "rpool/vms/two@auto-2"} <= left
+        assert not {"rpool/vms/web.nvram@auto-1", "rpool/vms/two.nvram@auto-2"} & left

@@ -17,7 +17,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CONF = CHECKOUT / "etc" / "kvm.conf"
 UNITS = sorted((CHECKOUT / "systemd").glob("*.service"))
 DAEMON = CHECKOUT / "systemd" / "kldload-kvmd.service"
-HELPERS = [unit for unit in UNITS if unit != DAEMON]
+SNAPSHOTS = CHECKOUT / "systemd" / "kldload-kvm-snapshot.service"
+TIMERS = sorted((CHECKOUT / "systemd").glob("*.timer"))
+HELPERS = [unit for unit in UNITS if unit.name.endswith("@.service")]
 POLICY = CHECKOUT / "polkit" / "org.kldload.kvm.policy"
 EVERY_TIME = {"rollback", "delete", "delete-snapshot", "remove-image", "cancel-job"}
 
@@ -46,12 +48,24 @@ def test_units_are_valid(unit: Path, tmp_path: Path) -> None:
     """Outside of the package neither its man pages nor its programs are there."""
     copy = tmp_path / unit.name
     text = re.sub(r"^(Documentation=.*)$", "", unit.read_text(encoding="utf-8"), flags=re.M)
-    copy.write_text(text.replace("/usr/sbin/kldload-kvmd", "/bin/true"), encoding="utf-8")
+    text = re.sub(r"/usr/s?bin/(kldload-kvmd|kvm-\w+)", "/bin/true", text)
+    copy.write_text(text, encoding="utf-8")
     done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
     assert done.stdout + done.stderr == ""
 
 
-@pytest.mark.parametrize(("unit", "most"), [(DAEMON, 2.3), *((helper, 0.5) for helper in HELPERS)])
+@pytest.mark.parametrize("timer", TIMERS, ids=lambda timer: timer.name)
+def test_timers_are_valid_and_start_a_unit_of_ours(timer: Path, tmp_path: Path) -> None:
+    for unit in (timer, timer.with_suffix(".service")):
+        text = re.sub(r"^(Documentation=.*)$", "", unit.read_text(encoding="utf-8"), flags=re.M)
+        (tmp_path / unit.name).write_text(re.sub(r"/usr/bin/kvm-\w+", "/bin/true", text), encoding="utf-8")
+    command = ["systemd-analyze", "verify", str(tmp_path / timer.name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout + done.stderr == ""
+    assert "WantedBy=timers.target" in timer.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("unit", "most"), [(DAEMON, 2.3), (SNAPSHOTS, 1.1), *((helper, 0.5) for helper in HELPERS)])
 def test_units_are_sandboxed(unit: Path, most: float) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
     last = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]

@@ -173,7 +173,13 @@ def snapshot_all(command: Command) -> int:
         require_consistency=args.consistency,
         kind="auto" if args.auto else None,
     )
-    return command.operate(start, all_taken)
+    if not args.auto:
+        return command.operate(start, all_taken)
+    try:
+        ended = command.operate(start, all_taken)
+    except KvmError as error:  # what is too old goes all the same: the pool may be full of it
+        ended = command.fail(error)
+    return command.operate(partial(command.manager.prune_snapshots, storage=args.storage), pruned) or ended
 
 
 def show(command: Command, vm: Vm) -> None:
@@ -236,6 +242,12 @@ def how(taken: dict[str, Any]) -> str:
     """How consistent a snapshot is, and for how long the guest was held still for it."""
     held = f" for {taken['held']:.1f} s" if taken.get("held") else ""
     return f"{STATES.get(taken['consistency'], taken['consistency'])}{held}"
+
+
+def pruned(result: dict[str, Any]) -> str:
+    return (
+        "\n".join(f"{each} removed, it was kept long enough" for each in result["removed"]) or "nothing to remove yet"
+    )
 
 
 def all_taken(result: dict[str, Any]) -> str:

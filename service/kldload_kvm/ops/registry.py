@@ -9,6 +9,7 @@ from .delete_snapshot import DeleteVmSnapshot
 from .identity import RenewVmIdentity
 from .images import AddImage, RemoveImage
 from .power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
+from .prune_snapshots import PruneSnapshots
 from .request import Request
 from .rollback import Rollback
 from .snapshot import TakeVmSnapshot
@@ -17,7 +18,7 @@ from .snapshot_all import SnapshotAll
 REQUESTS: dict[str, type[Request]] = {
     each.operation: each
     for each in (
-        AddImage, Autostart, Clone, Create, Delete, DeleteVmSnapshot, Pause, PowerOff, Reboot, RemoveImage,
-        RenewVmIdentity, Resume, Rollback, Shutdown, SnapshotAll, Start, TakeVmSnapshot,
+        AddImage, Autostart, Clone, Create, Delete, DeleteVmSnapshot, Pause, PowerOff, PruneSnapshots, Reboot,
+        RemoveImage, RenewVmIdentity, Resume, Rollback, Shutdown, SnapshotAll, Start, TakeVmSnapshot,
     )
 }  # fmt: skip
