@@ -22,6 +22,7 @@ from kldload_kvm.engine.journal import MemoryJournal
 from kldload_kvm.engine.plan import Run
 from kldload_kvm.images.answer import Disk
 from kldload_kvm.images.seed import read_seed
+from kldload_kvm.images.store import Image
 from kldload_kvm.model import cloud_init, properties
 from kldload_kvm.model.domain_xml import build, unpack
 from kldload_kvm.model.errors import WrongState
@@ -32,6 +33,7 @@ from kldload_kvm.ops.create import Create
 from kldload_kvm.ops.delete import Delete
 from kldload_kvm.ops.delete_snapshot import DeleteVmSnapshot
 from kldload_kvm.ops.identity import RenewVmIdentity
+from kldload_kvm.ops.images import RemoveImage
 from kldload_kvm.ops.power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
 from kldload_kvm.ops.prune_snapshots import PruneSnapshots
 from kldload_kvm.ops.request import Request, View
@@ -154,6 +156,17 @@ async def with_deaf_agent(host: MemoryHost) -> None:
 
 async def paused(host: MemoryHost) -> None:
     await web(host, state="paused")
+
+
+async def crashed(host: MemoryHost) -> None:
+    host.memory_virt.put(await web(host), "crashed")
+    await host.known()
+
+
+async def orphaned(host: MemoryHost) -> None:
+    guest = await web(host)
+    await host.virt.undefine(guest.uuid)
+    await host.known()
 
 
 async def cloned(host: MemoryHost) -> None:
@@ -568,15 +581,18 @@ class TestConsistency:
         assert (host.guest("web").state, host.guest("web").frozen) == (state, False)
         assert ("held" in job.result) == (state == "running")
 
+    @pytest.mark.parametrize("require", ["", "off", "app", "paused"])
     @pytest.mark.parametrize(
-        ("setup", "require", "taken"),
+        ("setup", "enough"),
         [
-            (plain, "off", True), (plain, "app", True), (with_agent, "app", True), (with_agent, "off", False),
-            (running, "app", False), (running, "paused", True), (with_deaf_agent, "app", False),
+            (plain, {"", "off", "app", "paused"}), (with_agent, {"", "app", "paused"}), (running, {"", "paused"}),
+            (with_deaf_agent, {"", "paused"}), (paused, {"", "paused"}), (crashed, {""}),
+            (orphaned, {"", "off", "app", "paused"}),
         ],
     )  # fmt: skip
     @in_loop
-    async def test_that_was_asked_for_or_no_snapshot(self, setup: Setup, require: str, taken: bool) -> None:
+    async def test_that_was_asked_for_or_no_snapshot(self, setup: Setup, enough: set[str], require: str) -> None:
+        taken = require in enough
         host = MemoryHost()
         await host.prepare()
         await setup(host)
@@ -586,6 +602,28 @@ class TestConsistency:
         if not taken:
             assert picture(host) == before
             assert job.error and "was asked for" in job.error.why
+
+    @in_loop
+    async def test_of_an_orphan_while_libvirt_is_away_nobody_knows_whether_it_is_written(self) -> None:
+        host = await host_for(Case("", orphaned, lambda host: None))  # type: ignore[arg-type, return-value]
+        host.memory_virt.available = False
+        assert (await done(host, TakeVmSnapshot(vm(host, "web").id, "x"))).result["consistency"] == "crash"
+
+    @in_loop
+    async def test_what_is_not_in_it_stands_on_each_part_and_the_definition_on_the_first(self) -> None:
+        host = await host_for(Case("", plain, lambda host: None))  # type: ignore[arg-type, return-value]
+        guest = host.guest("web")
+        tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm></devices>"
+        guest.xml = guest.xml.replace("</devices>", tpm).replace("<vcpu ", "<launchSecurity type='sev'/><vcpu ")
+        await host.known()
+        await done(host, TakeVmSnapshot(vm(host, "web").id, "x"))
+        parts = [each for each in host.memory_zfs.snaps if each.name == "x"]
+        assert [each.values[properties.EXCLUDES] for each in parts] == ["tpm", "tpm"]
+        (first,) = [each for each in parts if properties.DOMAIN in each.values]
+        assert first.dataset == "rpool/vms/web"
+        assert "<tpm " in unpack(first.values[properties.DOMAIN])
+        assert "launchSecurity" not in unpack(first.values[properties.DOMAIN])
+        assert host.inventory.snapshot_sets(vm(host, "web"))[-1].excludes == "tpm"
 
     @in_loop
     async def test_a_vm_that_is_started_between_the_plan_and_the_snapshot_is_not_called_off(self) -> None:
@@ -664,6 +702,12 @@ class TestRaces:
         assert "rpool/vms/a.nvram" not in host.memory_zfs.sets
 
 
+def with_cdrom(xml: str, file: Path) -> str:
+    """A domain's XML with an image in its drive."""
+    drive = f"<disk type='file' device='cdrom'><source file='{file}'/><target dev='sda'/></disk></devices>"
+    return xml.replace("</devices>", drive)
+
+
 class TestApplying:
     @pytest.mark.parametrize(
         ("change", "told"),
@@ -691,6 +735,33 @@ class TestApplying:
             await engine.apply(job)
         assert told in caught.value.why  # type: ignore[attr-defined]
         assert picture(host) == before
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda host, file: file.write_bytes(b"longer than before"), "is another one now"),
+            (lambda host, file: file.unlink(), "is gone"),
+            (lambda host, file: setattr(host.guest("web"), "xml", with_cdrom(host.guest("web").xml, file)),
+             "is in the CD drive of web now"),
+        ],
+    )  # fmt: skip
+    @in_loop
+    async def test_an_image_that_is_another_gone_or_in_use_by_now_is_not_removed(
+        self, change: Callable[[MemoryHost, Path], Any], told: str, tmp_path: Path
+    ) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        file = tmp_path / "netinst.iso"
+        file.write_bytes(b"iso")
+        facts = replace(FACTS, images={"rpool": (Image(file.name, "iso", 3, 3, str(file)),)})
+        view = View(host.inventory, host.config, facts, NOW)
+        plan = RemoveImage("rpool", file.name).plan(view)
+        assert await host.moved(plan.guards) == []
+        change(host, file)
+        await host.known()
+        (moved,) = await host.moved(plan.guards)
+        assert moved == f"{file} {told}"
 
     @in_loop
     async def test_a_name_that_was_taken_meanwhile(self) -> None:

@@ -197,13 +197,19 @@ def show(command: Command, vm: Vm) -> None:
         command.emit([{"snapshot": f"{dataset}@{each['name']}", **each} for each in snapshots])
         return
     rows = [
-        [f"{dataset}@{each['name']}", moment(each["creation"]), format_size(each["used"]), each["consistency"] or "-"]
+        [f"{dataset}@{each['name']}", moment(each["creation"]), format_size(each["used"]), consistency(each)]
         for each in snapshots
     ]
     if rows:
         print(table(["NAME", "CREATION", "USED", "CONSISTENCY"], rows, right=("USED",)))
     else:
         command.note(f"{vm.name} has no snapshots; take one: kvm-snap {vm.name}")
+
+
+def consistency(each: dict[str, Any]) -> str:
+    """How consistent a snapshot is, and what is not in it: "app, no tpm"."""
+    without = f", no {each['excludes']}" if each.get("excludes") else ""
+    return f"{each['consistency'] or '-'}{without}"
 
 
 def all_snapshots(vm: Vm) -> list[dict[str, Any]]:
