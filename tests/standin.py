@@ -360,6 +360,8 @@ class Standin:
                 "missing": ("as", ["rpool/vms/web-9.nvram"]), "left-out": ("as", ["web-8"]), "unanswered": ("as", []),
             }  # fmt: skip
             return ["take them"], result, lambda: [self.snapshots[path].append(snapshot) for path in paths], []
+        if method.name == "PruneSnapshots":
+            return ["destroy them"], {"removed": ("as", ["web-1@auto-1"])}, None, ["rpool/vms/web-1@auto-1"]
         if method.name == "Clone":
             names = message.body[0]
             paths = [f"{ROOT}/vm/{each.replace('-', '_')}" for each in names]

@@ -21,8 +21,7 @@ from .model.volume_settings import LARGEST_DISK, compression, volblocksize
 VENDOR = Path("/usr/lib/kldload-kvm/kvm.conf.d")
 ADMIN = Path("/etc/kldload-kvm/kvm.conf")
 DROP_INS = Path("/etc/kldload-kvm/kvm.conf.d")
-HOUR = 3600
-DAY = 24 * HOUR
+DAY = 86400
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class StorageConfig:
 class Config:
     """All settings. Sizes in bytes; accelerator: auto, kvm or qemu; network: auto, none, bridge=NAME or network=NAME;
     volblocksize: 0 for what suits the pool; floor: share of a pool, from 0 to 1, that stays free for what must always
-    work: deleting, and the guests' writes; grace: seconds that what is in the trash waits there."""
+    work: deleting, and the guests' writes; grace: seconds that what is in the trash waits there; keep: seconds for
+    which the timer's snapshots stay."""
 
     storages: tuple[StorageConfig, ...] = (StorageConfig("rpool", "rpool/vms", default=True),)
     accelerator: str = "auto"
@@ -52,6 +52,7 @@ class Config:
     compression: str = "lz4"
     floor: float = 0.05
     grace: int = 7 * DAY
+    keep: int = 2 * DAY
     jobs_per_user: int = 16
     jobs_kept: int = 500
 
@@ -178,12 +179,15 @@ def _share(text: str) -> float:
     return int(number) / 100
 
 
-def _period(text: str) -> int:
-    unit = {"h": HOUR, "d": DAY}.get(text[-1:])
-    number = text[:-1].strip()
-    if unit is None or not (number.isascii() and number.isdecimal() and len(number) < 6 and int(number) <= 10_000):
-        raise InvalidArgument(f"{names.shown(text)} is not a time such as 12h or 7d, of at most 10000d")
-    return int(number) * unit
+def _duration(text: str) -> int:
+    """Seconds of a time such as 48h or 14d."""
+    number, unit = text[:-1].strip(), text[-1:]
+    if unit not in ("h", "d", "w") or not (number.isascii() and number.isdecimal() and 0 < len(number) < 6):
+        raise InvalidArgument(f"{names.shown(text)} is no length of time", "", "write it as 48h, 14d or 4w")
+    seconds = int(number) * {"h": 1, "d": 24, "w": 168}[unit] * 3600
+    if not 0 < seconds <= 87600 * 3600:
+        raise InvalidArgument(f"{names.shown(text)} is not from 1h to ten years")
+    return seconds
 
 
 def _network(text: str) -> str:
@@ -225,7 +229,8 @@ SETTINGS: dict[str, dict[str, Callable[[str], Any]]] = {
         "compression": lambda text: compression(text, ""),
     },
     "pool": {"floor": _share},
-    "trash": {"grace": _period},
+    "trash": {"grace": _duration},
+    "snapshots": {"keep": _duration},
     "limits": {"jobs_per_user": _number(999_999), "jobs_kept": _number(999_999)},
 }
 """The settings by their sections, each with what makes a value of its text or raises InvalidArgument."""

@@ -160,6 +160,12 @@ def test_a_snapshot_of_all_vms_tells_of_each_and_of_those_that_were_not(standin:
     assert said("kvm-snap web-1 list --names") == "2026-04-01_153022\nstable\n"
 
 
+def test_what_the_timer_does(standin: Standin) -> None:
+    assert said("kvm-snap --all --auto").endswith("web-1@auto-1 removed, it was kept long enough\n")
+    assert options(standin, "SnapshotAll") == {"kind": "auto"}
+    assert options(standin, "PruneSnapshots") == {}
+
+
 def test_snapshots_are_taken_listed_returned_to_and_deleted(standin: Standin) -> None:
     assert said("kvm-snap web-1") == "rpool/vms/web-1@2026-04-01_153022 taken (shut off)\n"
     assert said("kvm-snap web-1 create @stable") == "rpool/vms/web-1@stable taken (shut off)\n"

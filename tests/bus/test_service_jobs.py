@@ -83,6 +83,34 @@ class TestWhole:
             )  # fmt: skip
             assert not any(name.startswith("_") for name in values["Result"])
 
+    @in_loop
+    async def test_a_snapshot_of_all_tells_of_each_vm(self) -> None:
+        async with serving() as served:
+            guest = await served.vm("web", "running")
+            guest.agent = True
+            await served.vm("two")
+            job = await served.client.ask(ROOT, "Manager", "SnapshotAll", {"wait": True, "name": "s1"})
+            result = await served.client.get(job, "Job", "Result")
+            told = {each["vm"]: (each["consistency"], each["volumes"]) for each in result["snapshots"]}
+            assert told == {"web": ("app", 2), "two": ("off", 2)}
+            assert {key: result[key] for key in ("snapshot", "missing", "left-out", "unanswered")} == {
+                "snapshot": "s1", "missing": [], "left-out": [], "unanswered": [],
+            }  # fmt: skip
+            assert not guest.frozen
+
+    @in_loop
+    async def test_a_snapshot_of_all_leaves_out_who_is_at_work(self) -> None:
+        async with serving() as served:
+            await served.vm("web")
+            await served.vm("two")
+            gate = served.host.troubles.gates["autostart"] = asyncio.Event()
+            held = await served.client.ask(path_of("web"), "Vm", "SetAutostart", True)
+            job = await served.client.ask(ROOT, "Manager", "SnapshotAll", {"wait": True})
+            result = await served.client.get(job, "Job", "Result")
+            assert ([each["vm"] for each in result["snapshots"]], result["left-out"]) == (["two"], ["web"])
+            gate.set()
+            await served.client.ask(held, "Job", "Wait")
+
 
 class TestWait:
     @in_loop

@@ -16,6 +16,7 @@ from kldload_kvm.bus.service import _storage_name
 from kldload_kvm.bus.values import ObjectPath, UInt32, dictionary, plain, storage_path, variant, vm_path
 from kldload_kvm.model import contract, properties
 from kldload_kvm.model.constants import PREFIX, ROOT
+from kldload_kvm.model.inventory import IO_ERROR, NO_SPACE
 from loops import in_loop
 from served import BusError, Client, answer, path_of, serving
 from world import domain, id_of, uuid_of
@@ -212,6 +213,24 @@ class TestVm:
             assert served.client.signals == [
                 (path_of("web"), "PropertiesChanged", [f"{PREFIX}.Vm", {"State": "running"}, []])
             ]
+
+    @pytest.mark.parametrize(
+        ("fault", "told"),
+        [
+            (NO_SPACE, "it is paused: the pool was full when it wrote; it goes on by itself once "),
+            (IO_ERROR, "it is paused: a disk gave an input/output error; see zpool status, then kvm-vm resume web"),
+        ],
+    )
+    @in_loop
+    async def test_why_qemu_itself_paused_it(self, fault: str, told: str) -> None:
+        async with serving() as served:
+            await served.vm("web")
+            served.host.inventory.put_domain(domain("web", "paused", fault=fault))
+            served.publisher.flush()
+            assert (await served.client.get(path_of("web"), "Vm", "Problem")).startswith(told)
+            served.host.inventory.put_domain(domain("web", "running"))
+            served.publisher.flush()
+            assert await served.client.get(path_of("web"), "Vm", "Problem") == ""
 
     @in_loop
     async def test_snapshots_of_one_transaction_are_one_signal(self) -> None:

@@ -46,6 +46,8 @@ def test_every_setting() -> None:
         floor = 12%
         [trash]
         grace = 36h
+        [snapshots]
+        keep = 14d
         [limits]
         jobs_per_user = 3
         jobs_kept = 7
@@ -53,7 +55,7 @@ def test_every_setting() -> None:
         storages=(StorageConfig("rpool", "rpool/vms"), StorageConfig("fast-1", "vmpool/vms", True)),
         accelerator="qemu", network="bridge=lan0", bridge="lan0", vnc_listen="::1", memory=512 * MIB, vcpus=8,
         disk=1536 * GIB, volblocksize=16 * KIB, compression="zstd-3", floor=0.12, grace=36 * 3600,
-        jobs_per_user=3, jobs_kept=7,
+        keep=14 * 86400, jobs_per_user=3, jobs_kept=7,
     )  # fmt: skip
 
 
@@ -135,10 +137,15 @@ BAD = [
     ("[guests]\nvnc_listen = everywhere", "vnc_listen in [guests]", "is no IP address"),
     ("[pool]\nfloor = 5", "floor in [pool]", "'5' is not a share from 0% to 50%"),
     ("[pool]\nfloor = 51%", "floor in [pool]", "is not a share"),
-    ("[trash]\ngrace = 7", "grace in [trash]", "'7' is not a time such as 12h or 7d"),
-    ("[trash]\ngrace = -1d", "grace in [trash]", "is not a time"),
-    ("[trash]\ngrace = 10001d", "grace in [trash]", "of at most 10000d"),
+    ("[trash]\ngrace = 7", "grace in [trash]", "'7' is no length of time"),
+    ("[trash]\ngrace = -1d", "grace in [trash]", "is no length of time"),
+    ("[trash]\ngrace = 10001d", "grace in [trash]", "is not from 1h to ten years"),
     ("[pool]\nfloor = -1%", "floor in [pool]", "is not a share"),
+    ("[snapshots]\nkeep = 48", "keep in [snapshots]", "'48' is no length of time"),
+    ("[snapshots]\nkeep = h", "keep in [snapshots]", "is no length of time"),
+    ("[snapshots]\nkeep = -1h", "keep in [snapshots]", "is no length of time"),
+    ("[snapshots]\nkeep = 0d", "keep in [snapshots]", "is not from 1h to ten years"),
+    ("[snapshots]\nkeep = 600w", "keep in [snapshots]", "is not from 1h to ten years"),
     ("[limits]\njobs_per_user = 0", "jobs_per_user in [limits]", "'0' is not a number"),
     ("[limits]\njobs_kept = 1000000", "jobs_kept in [limits]", "is not a number"),
     ("[storage a]", "dataset in [storage a]", "it is missing"),

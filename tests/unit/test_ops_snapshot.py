@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ class TestTake:
 
     def test_of_an_orphan(self, host: World) -> None:
         host.vm("web", "orphan")
-        assert take(host).steps == (TakeSnapshot(VOLUMES, "2026-04-01_153022", "manual"),)
+        assert take(host).steps == (TakeSnapshot(VOLUMES, "2026-04-01_153022", "manual", uuid_of("web")),)
 
     def test_a_second_one_in_the_same_second(self, host: World) -> None:
         host.vm("web")
@@ -73,6 +74,14 @@ class TestTake:
         made = take(host, **{"require-consistency": "app"})
         assert isinstance(made.commit, TakeSnapshot)
         assert made.commit.require == "app"
+
+    def test_an_emulated_tpm_is_said_not_to_be_in_it(self, host: World) -> None:
+        domain = host.vm("web").domain
+        assert domain
+        tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm></devices>"
+        host.inventory.put_domain(replace(domain, xml=domain.xml.replace("</devices>", tpm)))
+        told = "not in the snapshot: the state of the emulated TPM of web, which libvirt keeps in files"
+        assert take(host).warnings == (told,)
 
     def test_a_name_that_is_taken_on_any_volume(self, host: World) -> None:
         host.vm("web")

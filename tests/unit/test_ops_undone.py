@@ -23,6 +23,7 @@ from kldload_kvm.engine.journal import MemoryJournal
 from kldload_kvm.engine.plan import Run
 from kldload_kvm.images.answer import Disk
 from kldload_kvm.images.seed import read_seed
+from kldload_kvm.images.store import Image
 from kldload_kvm.model import cloud_init, properties, trash
 from kldload_kvm.model.domain_devices import macs
 from kldload_kvm.model.domain_xml import build, unpack
@@ -37,8 +38,10 @@ from kldload_kvm.ops.delete_snapshot import DeleteVmSnapshot
 from kldload_kvm.ops.detach_disk import DetachDisk
 from kldload_kvm.ops.export import Export
 from kldload_kvm.ops.identity import RenewVmIdentity
+from kldload_kvm.ops.images import RemoveImage
 from kldload_kvm.ops.nics import AttachNic, DetachNic
 from kldload_kvm.ops.power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
+from kldload_kvm.ops.prune_snapshots import PruneSnapshots
 from kldload_kvm.ops.purge import PurgeTrash
 from kldload_kvm.ops.rename import Rename
 from kldload_kvm.ops.request import Request, View
@@ -167,6 +170,17 @@ async def paused(host: MemoryHost) -> None:
     await web(host, state="paused")
 
 
+async def crashed(host: MemoryHost) -> None:
+    host.memory_virt.put(await web(host), "crashed")
+    await host.known()
+
+
+async def orphaned(host: MemoryHost) -> None:
+    guest = await web(host)
+    await host.virt.undefine(guest.uuid)
+    await host.known()
+
+
 async def cloned(host: MemoryHost) -> None:
     """A clone of a clone, with a snapshot of its own, whose origin has another clone of a later snapshot."""
     await web(host)
@@ -183,6 +197,22 @@ async def redefined(host: MemoryHost) -> None:
     await web(host)
     xml = host.guest("web").xml
     await host.virt.define(xml.replace("<vcpu ", "<title>new</title><vcpu "))
+    await host.known()
+
+
+async def hourly(host: MemoryHost) -> None:
+    """Two VMs with snapshots of the timer's, of long ago: one is cloned, another held."""
+    host.config = replace(host.config, keep=3600)
+    await web(host)
+    for each in volumes_of("two"):
+        await host.zfs.create_volume(each.name, each.size, each.properties)
+    for name in ("auto-1", "auto-2", "auto-3"):
+        for vm in ("web", "two"):
+            await host.zfs.snapshot(
+                [f"rpool/vms/{vm}@{name}", f"rpool/vms/{vm}.nvram@{name}"], {properties.KIND: "auto"}
+            )
+    await host.zfs.clone("rpool/vms/two@auto-1", "rpool/vms/other", {})
+    next(each for each in host.memory_zfs.of("rpool/vms/web") if each.name == "auto-2").holds.add("mine")
     await host.known()
 
 
@@ -339,6 +369,7 @@ CASES = [
     Case("snapshot of a paused VM", paused, of("web", TakeVmSnapshot, "x")),
     Case("snapshot-all", several, lambda host: SnapshotAll("x")),
     Case("snapshot-all of the timer", plain, lambda host: SnapshotAll(kind="auto")),
+    Case("prune-snapshots", hourly, lambda host: PruneSnapshots()),
     Case("clone", plain, of("web", Clone, ("a", "b"))),
     Case("clone of a snapshot", plain, of("web", Clone, ("a", "b", "c"), "s1")),
     Case("clone of a running VM", running, of("web", Clone, ("a",))),
@@ -406,7 +437,7 @@ CASES = [
 ]
 
 
-SEVERAL = ("restore", "purge", "delete at once", "export")
+SEVERAL = ("restore", "purge", "delete at once", "export", "prune-snapshots")
 WITH_A_FINISH = {"create with autostart", "delete-snapshot", "resize of a running VM"} | {
     case.name for case in CASES if case.name.startswith(SEVERAL)
 }
@@ -892,15 +923,18 @@ class TestConsistency:
         assert (host.guest("web").state, host.guest("web").frozen) == (state, False)
         assert ("held" in job.result) == (state == "running")
 
+    @pytest.mark.parametrize("require", ["", "off", "app", "paused"])
     @pytest.mark.parametrize(
-        ("setup", "require", "taken"),
+        ("setup", "enough"),
         [
-            (plain, "off", True), (plain, "app", True), (with_agent, "app", True), (with_agent, "off", False),
-            (running, "app", False), (running, "paused", True), (with_deaf_agent, "app", False),
+            (plain, {"", "off", "app", "paused"}), (with_agent, {"", "app", "paused"}), (running, {"", "paused"}),
+            (with_deaf_agent, {"", "paused"}), (paused, {"", "paused"}), (crashed, {""}),
+            (orphaned, {"", "off", "app", "paused"}),
         ],
     )  # fmt: skip
     @in_loop
-    async def test_that_was_asked_for_or_no_snapshot(self, setup: Setup, require: str, taken: bool) -> None:
+    async def test_that_was_asked_for_or_no_snapshot(self, setup: Setup, enough: set[str], require: str) -> None:
+        taken = require in enough
         host = MemoryHost()
         await host.prepare()
         await setup(host)
@@ -910,6 +944,28 @@ class TestConsistency:
         if not taken:
             assert picture(host) == before
             assert job.error and "was asked for" in job.error.why
+
+    @in_loop
+    async def test_of_an_orphan_while_libvirt_is_away_nobody_knows_whether_it_is_written(self) -> None:
+        host = await host_for(Case("", orphaned, lambda host: None))  # type: ignore[arg-type, return-value]
+        host.memory_virt.available = False
+        assert (await done(host, TakeVmSnapshot(vm(host, "web").id, "x"))).result["consistency"] == "crash"
+
+    @in_loop
+    async def test_what_is_not_in_it_stands_on_each_part_and_the_definition_on_the_first(self) -> None:
+        host = await host_for(Case("", plain, lambda host: None))  # type: ignore[arg-type, return-value]
+        guest = host.guest("web")
+        tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm></devices>"
+        guest.xml = guest.xml.replace("</devices>", tpm).replace("<vcpu ", "<launchSecurity type='sev'/><vcpu ")
+        await host.known()
+        await done(host, TakeVmSnapshot(vm(host, "web").id, "x"))
+        parts = [each for each in host.memory_zfs.snaps if each.name == "x"]
+        assert [each.values[properties.EXCLUDES] for each in parts] == ["tpm", "tpm"]
+        (first,) = [each for each in parts if properties.DOMAIN in each.values]
+        assert first.dataset == "rpool/vms/web"
+        assert "<tpm " in unpack(first.values[properties.DOMAIN])
+        assert "launchSecurity" not in unpack(first.values[properties.DOMAIN])
+        assert host.inventory.snapshot_sets(vm(host, "web"))[-1].excludes == "tpm"
 
     @in_loop
     async def test_a_vm_that_is_started_between_the_plan_and_the_snapshot_is_not_called_off(self) -> None:
@@ -988,6 +1044,12 @@ class TestRaces:
         assert "rpool/vms/a.nvram" not in host.memory_zfs.sets
 
 
+def with_cdrom(xml: str, file: Path) -> str:
+    """A domain's XML with an image in its drive."""
+    drive = f"<disk type='file' device='cdrom'><source file='{file}'/><target dev='sda'/></disk></devices>"
+    return xml.replace("</devices>", drive)
+
+
 class TestApplying:
     @pytest.mark.parametrize(
         ("change", "told"),
@@ -1016,6 +1078,33 @@ class TestApplying:
         assert told in caught.value.why  # type: ignore[attr-defined]
         assert picture(host) == before
 
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda host, file: file.write_bytes(b"longer than before"), "is another one now"),
+            (lambda host, file: file.unlink(), "is gone"),
+            (lambda host, file: setattr(host.guest("web"), "xml", with_cdrom(host.guest("web").xml, file)),
+             "is in the CD drive of web now"),
+        ],
+    )  # fmt: skip
+    @in_loop
+    async def test_an_image_that_is_another_gone_or_in_use_by_now_is_not_removed(
+        self, change: Callable[[MemoryHost, Path], Any], told: str, tmp_path: Path
+    ) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        file = tmp_path / "netinst.iso"
+        file.write_bytes(b"iso")
+        facts = replace(FACTS, images={"rpool": (Image(file.name, "iso", 3, 3, str(file)),)})
+        view = View(host.inventory, host.config, facts, NOW)
+        plan = RemoveImage("rpool", file.name).plan(view)
+        assert await host.moved(plan.guards) == []
+        change(host, file)
+        await host.known()
+        (moved,) = await host.moved(plan.guards)
+        assert moved == f"{file} {told}"
+
     @in_loop
     async def test_a_name_that_was_taken_meanwhile(self) -> None:
         host = MemoryHost()
@@ -1039,3 +1128,19 @@ class TestApplying:
         assert host.memory_zfs.commands[before].startswith("list")
         await engine.wait(job, 10)
         assert host.memory_zfs.sets["rpool/vms/web"].contents == b"first"
+
+
+class TestPruning:
+    @in_loop
+    async def test_what_cannot_go_by_now_stays_and_the_rest_goes(self) -> None:
+        host = await host_for(Case("", hourly, lambda host: PruneSnapshots()))
+        plan = PruneSnapshots().plan(view(host))
+        assert plan.result["removed"] == ["two@auto-2", "web@auto-1"]
+        await host.zfs.clone("rpool/vms/web@auto-1", "rpool/vms/late", {})
+        next(each for each in host.memory_zfs.of("rpool/vms/two") if each.name == "auto-2").guid = 9
+        job = Engine(host, MemoryJournal()).start(plan, 0)
+        await job.finished.wait()
+        assert job.state is State.SUCCEEDED
+        left = {name for name in host.memory_zfs.names() if "@auto" in name}
+        assert {"rpool/vms/web@auto-1", "rpool/vms/two@auto-2"} <= left
+        assert not {"rpool/vms/web.nvram@auto-1", "rpool/vms/two.nvram@auto-2"} & left

@@ -18,7 +18,9 @@ CONF = CHECKOUT / "etc" / "kvm.conf"
 UNITS = sorted((CHECKOUT / "systemd").glob("*.service"))
 DAEMON = CHECKOUT / "systemd" / "kldload-kvmd.service"
 PURGE = CHECKOUT / "systemd" / "kldload-kvm-trash.service"
-HELPERS = [unit for unit in UNITS if unit not in (DAEMON, PURGE)]
+SNAPSHOTS = CHECKOUT / "systemd" / "kldload-kvm-snapshot.service"
+TIMERS = sorted((CHECKOUT / "systemd").glob("*.timer"))
+HELPERS = [unit for unit in UNITS if unit.name.endswith("@.service")]
 POLICY = CHECKOUT / "polkit" / "org.kldload.kvm.policy"
 EVERY_TIME = {"rollback", "delete", "purge", "delete-snapshot", "export", "remove-image", "cancel-job"}
 
@@ -47,21 +49,28 @@ def test_units_are_valid(unit: Path, tmp_path: Path) -> None:
     """Outside of the package neither its man pages nor its programs are there."""
     copy = tmp_path / unit.name
     text = re.sub(r"^(Documentation=.*)$", "", unit.read_text(encoding="utf-8"), flags=re.M)
-    for program in ("/usr/sbin/kldload-kvmd", "/usr/bin/kvm-trash"):
-        text = text.replace(program, "/bin/true")
+    text = re.sub(r"/usr/s?bin/(kldload-kvmd|kvm-\w+)", "/bin/true", text)
     copy.write_text(text, encoding="utf-8")
     done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
     assert done.stdout + done.stderr == ""
 
 
-def test_the_timer_s_unit_is_there_and_the_package_enables_it() -> None:
-    timer = CHECKOUT / "systemd" / "kldload-kvm-trash.timer"
+@pytest.mark.parametrize("timer", TIMERS, ids=lambda timer: timer.name)
+def test_timers_are_valid_and_start_a_unit_of_ours(timer: Path, tmp_path: Path) -> None:
+    for unit in (timer, timer.with_suffix(".service")):
+        text = re.sub(r"^(Documentation=.*)$", "", unit.read_text(encoding="utf-8"), flags=re.M)
+        (tmp_path / unit.name).write_text(re.sub(r"/usr/bin/kvm-\w+", "/bin/true", text), encoding="utf-8")
+    command = ["systemd-analyze", "verify", str(tmp_path / timer.name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout + done.stderr == ""
     assert "WantedBy=timers.target" in timer.read_text(encoding="utf-8")
-    assert timer.with_suffix(".service").exists()
-    assert f"dh_installsystemd kldload-kvmd.service {timer.name}" in (CHECKOUT / "debian" / "rules").read_text()
+    (enabled,) = re.findall(r"dh_installsystemd (.*)", (CHECKOUT / "debian" / "rules").read_text(encoding="utf-8"))
+    assert timer.name in enabled.split()
 
 
-@pytest.mark.parametrize(("unit", "most"), [(DAEMON, 2.3), (PURGE, 0.8), *((helper, 0.5) for helper in HELPERS)])
+@pytest.mark.parametrize(
+    ("unit", "most"), [(DAEMON, 2.3), (SNAPSHOTS, 1.1), (PURGE, 0.8), *((helper, 0.5) for helper in HELPERS)]
+)
 def test_units_are_sandboxed(unit: Path, most: float) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
     last = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]

@@ -173,7 +173,13 @@ def snapshot_all(command: Command) -> int:
         require_consistency=args.consistency,
         kind="auto" if args.auto else None,
     )
-    return command.operate(start, all_taken)
+    if not args.auto:
+        return command.operate(start, all_taken)
+    try:
+        ended = command.operate(start, all_taken)
+    except KvmError as error:  # what is too old goes all the same: the pool may be full of it
+        ended = command.fail(error)
+    return command.operate(partial(command.manager.prune_snapshots, storage=args.storage), pruned) or ended
 
 
 def show(command: Command, vm: Vm) -> None:
@@ -191,13 +197,19 @@ def show(command: Command, vm: Vm) -> None:
         command.emit([{"snapshot": f"{dataset}@{each['name']}", **each} for each in snapshots])
         return
     rows = [
-        [f"{dataset}@{each['name']}", moment(each["creation"]), format_size(each["used"]), each["consistency"] or "-"]
+        [f"{dataset}@{each['name']}", moment(each["creation"]), format_size(each["used"]), consistency(each)]
         for each in snapshots
     ]
     if rows:
         print(table(["NAME", "CREATION", "USED", "CONSISTENCY"], rows, right=("USED",)))
     else:
         command.note(f"{vm.name} has no snapshots; take one: kvm-snap {vm.name}")
+
+
+def consistency(each: dict[str, Any]) -> str:
+    """How consistent a snapshot is, and what is not in it: "app, no tpm"."""
+    without = f", no {each['excludes']}" if each.get("excludes") else ""
+    return f"{each['consistency'] or '-'}{without}"
 
 
 def all_snapshots(vm: Vm) -> list[dict[str, Any]]:
@@ -236,6 +248,12 @@ def how(taken: dict[str, Any]) -> str:
     """How consistent a snapshot is, and for how long the guest was held still for it."""
     held = f" for {taken['held']:.1f} s" if taken.get("held") else ""
     return f"{STATES.get(taken['consistency'], taken['consistency'])}{held}"
+
+
+def pruned(result: dict[str, Any]) -> str:
+    return (
+        "\n".join(f"{each} removed, it was kept long enough" for each in result["removed"]) or "nothing to remove yet"
+    )
 
 
 def all_taken(result: dict[str, Any]) -> str:

@@ -454,6 +454,33 @@ class Manager(Object):
         )
         return Job(self.connection, path)
 
+    async def prune_snapshots(
+        self,
+        *,
+        storage: str | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Destroy the timer's snapshots (of the kind auto) that are older than the configuration keeps them; never
+        one that a clone hangs on or that somebody holds, and never the newest of a VM. The plan names each. The
+        job's result holds removed (as).
+
+        storage: Only those of the VMs on this storage.
+        """
+        options = given(
+            ("storage", "s", storage),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "PruneSnapshots", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
 
 class Storage(Object):
     """A storage: a parent dataset that holds volumes, with its store of ISOs and disk images."""

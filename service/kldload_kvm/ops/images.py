@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ..engine.plan import Plan
+from ..engine.plan import Guard, Plan
 from ..images.adding import check_sha256
 from ..model.errors import AlreadyExists, Busy, InvalidArgument, NotFound
 from ..model.image_name import Format, image_name, new_image_name
@@ -99,6 +99,7 @@ class RemoveImage(ImageRequest):
             operation=self.operation,
             description=f"remove the image {self.name} from {self.storage}",
             commit=Remove(isos.mountpoint, self.name),
+            guards=(Guard("image", image.path, str(image.size)), Guard("in-no-drive", image.path)),
             locks=frozenset({f"image:{self.storage}/{self.name}"}),
             frees=True,
         )

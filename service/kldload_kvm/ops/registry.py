@@ -13,6 +13,7 @@ from .identity import RenewVmIdentity
 from .images import AddImage, RemoveImage
 from .nics import AttachNic, DetachNic
 from .power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
+from .prune_snapshots import PruneSnapshots
 from .purge import PurgeTrash
 from .rename import Rename
 from .request import Request
@@ -28,7 +29,8 @@ REQUESTS: dict[str, type[Request]] = {
     each.operation: each
     for each in (
         AddImage, AttachDisk, AttachNic, Autostart, Clone, Create, Delete, DeleteVmSnapshot, DetachDisk, DetachNic,
-        Export, Pause, PowerOff, PurgeTrash, Reboot, RemoveImage, Rename, RenewVmIdentity, Resize, RestoreTrash, Resume,
-        Rollback, SetMemory, SetStorageOptions, SetVcpus, Shutdown, SnapshotAll, Start, TakeVmSnapshot,
+        Export, Pause, PowerOff, PruneSnapshots, PurgeTrash, Reboot, RemoveImage, Rename, RenewVmIdentity, Resize,
+        RestoreTrash, Resume, Rollback, SetMemory, SetStorageOptions, SetVcpus, Shutdown, SnapshotAll, Start,
+        TakeVmSnapshot,
     )
 }  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 from ..config import Config
 from ..engine.plan import Guard, Plan, Step
 from ..images.store import Image
-from ..model import names
+from ..model import names, properties
 from ..model.domain_xml import digest
 from ..model.errors import (
     AlreadyExists,
@@ -217,10 +217,16 @@ def start_steps(view: View, domain: Domain, volumes: tuple[str, ...]) -> tuple[S
 def snapshot_steps(vm: Vm, name: str, kind: str, require: str = "") -> tuple[tuple[Step, ...], Step, tuple[Step, ...]]:
     """Before, the snapshot of all volumes, and after: a running guest is held still between the two."""
     domain = vm.domain
-    take = TakeSnapshot(tuple(v.name for v in vm.volumes), name, kind, domain.uuid if domain else "", require)
+    take = TakeSnapshot(tuple(v.name for v in vm.volumes), name, kind, domain_uuid(vm), require)
     if domain is None or domain.state != "running":  # one that is paused is still, and stays paused
         return (), take, ()
     return (Quiesce(domain.uuid, domain.name),), take, (LetGo(domain.uuid, domain.name),)
+
+
+def domain_uuid(vm: Vm) -> str:
+    """The UUID of its domain, or the one that was recorded: an orphan's domain may be there after all, as long as
+    libvirt could not be asked. Empty if none is known."""
+    return vm.domain.uuid if vm.domain else vm.first.properties.get(properties.UUID, "")
 
 
 def taken_names(view: View, vm: Vm) -> set[str]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..engine.plan import Plan, Step
-from ..model import names, properties
+from ..model import names
 from ..model.domain_xml import left_out
 from ..model.errors import AlreadyExists, InvalidArgument
 from ..model.inventory import Vm
 from ..steps.all_guests import HoldGuests, LetGuestsGo
 from ..steps.snapshots import TakeSnapshots
-from .request import Request, View, taken_names, vm_guards, vm_locks
+from .request import Request, View, domain_uuid, taken_names, vm_guards, vm_locks
 from .snapshot import parse_require, tpm_warning
 from .trash import check_fits
 
@@ -95,14 +95,9 @@ class SnapshotAll(Request):
         return TakeSnapshots(
             pool, name, self.kind, volumes,
             names={vm.id: vm.name for vm in here},
-            uuids={vm.id: vm.domain.uuid if vm.domain else _recorded_uuid(vm) for vm in here},
+            uuids={vm.id: domain_uuid(vm) for vm in here},
             require=self.require,
         )  # fmt: skip
-
-
-def _recorded_uuid(vm: Vm) -> str:
-    """An orphan's domain may be there after all, as long as libvirt could not be asked."""
-    return vm.first.properties.get(properties.UUID, "")
 
 
 def _warnings(vms: list[Vm], busy: list[str]) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ..config import Config
 from ..engine.plan import Guard
@@ -53,6 +55,11 @@ class Host:
                 state = domain.state if domain else "gone"
                 if state != guard.value:
                     found.append(f"the VM is {state}, and was {guard.value}")
+            elif guard.what == "image":
+                found += await asyncio.to_thread(_moved_image, guard)
+            elif guard.what == "in-no-drive":
+                users = sorted(d.name for d in self.inventory.domains.values() if guard.name in d.cdroms)
+                found += [f"{guard.name} is in the CD drive of {', '.join(users)} now"] if users else []
             elif guard.what == "definition":
                 domain = await self.virt.domain(guard.name)
                 if domain is None or digest(domain.xml) != guard.value:
@@ -148,6 +155,15 @@ class Host:
             if snapshot.dataset in self.inventory.datasets and f"{snapshot.dataset}@{snapshot.name}" not in newer:
                 self.inventory.put_snapshot(snapshot)
         self.inventory.usage_read(int(time.time()), names)
+
+
+def _moved_image(guard: Guard) -> list[str]:
+    """Whether the file of an image is the one it was, as far as its size tells."""
+    try:
+        size = str(Path(guard.name).lstat().st_size)
+    except OSError:
+        return [f"{guard.name} is gone"]
+    return [] if size == guard.value else [f"{guard.name} is another one now"]
 
 
 async def _tried(work: Awaitable[None]) -> None:

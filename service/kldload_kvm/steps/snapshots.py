@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..engine.plan import Run, Step, step_kind
 from ..model import properties
 from ..model.domain_xml import left_out, pack
-from ..model.errors import InconsistentSnapshot, KvmError, NotFound
+from ..model.errors import Busy, HasClones, InconsistentSnapshot, KvmError, NotFound
 from ..model.inventory import Domain
 from ..zfs import listing, snapshots
 from .host import Host
@@ -211,3 +212,43 @@ class DestroySnapshot(Step):
 
     async def done(self, host: Host, run: Run) -> bool:
         return not (await listing.named(host.zfs, self.destroys()))[1]
+
+
+@step_kind
+@dataclass(frozen=True)
+class PruneVolume(Step):
+    """Several snapshots of one volume. guids: of those meant, by name. One that cannot go, because by now a clone
+    hangs on it or somebody holds it, stays: it goes another time."""
+
+    kind = "snapshot.prune"
+    reversible = False
+    dataset: str
+    guids: dict[str, str] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        of = f"{len(self.guids)} snapshots" if len(self.guids) > 1 else "the snapshot"
+        return f"destroy {of} of {self.dataset}: {', '.join(f'@{name}' for name in self.guids)}"
+
+    def destroys(self) -> tuple[str, ...]:
+        return tuple(f"{self.dataset}@{name}" for name in self.guids)
+
+    def touches(self) -> tuple[str, ...]:
+        return (*self.destroys(), self.dataset)
+
+    async def do(self, host: Host, run: Run) -> None:
+        names = await self._there(host)
+        try:
+            if names:
+                await host.zfs.destroy_snapshots(self.dataset, names)
+        except (Busy, HasClones, NotFound):
+            for name in names:
+                with suppress(Busy, HasClones, NotFound):
+                    await host.zfs.destroy_snapshots(self.dataset, [name])
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return not await self._there(host)
+
+    async def _there(self, host: Host) -> list[str]:
+        """Those that are there, and are the ones meant."""
+        _, found = await listing.named(host.zfs, self.destroys())
+        return [each.name for each in found if each.guid == self.guids[each.name]]

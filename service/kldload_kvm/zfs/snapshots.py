@@ -58,7 +58,8 @@ def failure(snapshot: str, outcome: str) -> KvmError:
         return NotFound(what, "there is no such volume any more", "it was removed or renamed meanwhile: look again")
     if outcome == "exists":
         return AlreadyExists(what, "there is one of that name by now", "choose another name")
-    number = int(outcome.rpartition(" ")[2]) if outcome.startswith("failed: ") else 0
+    digits = outcome.removeprefix("failed: ")
+    number = int(digits) if digits.isdecimal() else 0
     if number in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(what, "the pool is full", "make room in the pool: kvm-list shows what uses it")
     return ZfsFailed(what, os.strerror(number) if number else outcome, "zpool status -x tells whether the pool is well")
