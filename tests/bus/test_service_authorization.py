@@ -34,6 +34,7 @@ ARGUMENTS: dict[tuple[str, str], Any] = {
     ("CreateVm", "name"): "new", ("FindVm", "name"): "web", ("CanI", "action"): "org.kldload.kvm.power",
     ("CanI", "object"): ROOT, ("Add", "file"): 0, ("Add", "name"): "new.iso", ("Remove", "name"): "debian.qcow2",
     ("SetAutostart", "autostart"): True, ("DeleteSnapshot", "snapshot"): "s1", ("Clone", "names"): ["copy"],
+    ("SetTemplate", "template"): True,
     ("RestoreTrash", "entry"): "gone-1", ("PurgeTrash", "entries"): ["gone-1"],
 }  # fmt: skip
 OPTIONS: dict[str, Any] = {
@@ -41,9 +42,9 @@ OPTIONS: dict[str, Any] = {
     "network": "none", "volblocksize": 65536, "compression": "lz4", "hostname": "h", "user": "u", "ssh-keys": [],
     "start": True, "autostart": True, "timeout": 1, "snapshot": "s1", "force": True, "offset": 0, "limit": 1,
     "wait": True, "request-id": "r", "auth.no_user_interaction": False, "format": "iso", "sha256": "a" * 64,
-    "now": True,
+    "now": True, "full": True, "generalize": True,
 }  # fmt: skip
-LEFT_OUT = {"iso", "password-hash", "name", "require-consistency", "plan-only", "expired", "promote"}
+LEFT_OUT = {"iso", "password-hash", "name", "require-consistency", "plan-only", "expired", "promote", "template"}
 
 
 def arguments(method: Method) -> list[Any]:
@@ -85,6 +86,7 @@ FAILS_LATER = {
     "Resume": "WrongState",
     "Add": "NotFound",  # the store has no directory
     "OpenConsole": "NotFound",
+    "SetTemplate": "GuestFailed",  # no agent answers
     "Wait": "TimedOut",  # the job is a plan
 }
 """With these arguments on this host, what is refused only once everybody has said yes."""

@@ -8,6 +8,7 @@ ROLE = PREFIX + "role"  # disk, nvram or seed
 TARGET = PREFIX + "target"  # vda, vdb …, for a disk
 JOB = PREFIX + "job"  # JOB/STEP that created it
 IDENTITY = PREFIX + "identity"  # "pending" on the first disk of a clone whose guest has not got its own identity yet
+TEMPLATE = PREFIX + "template"  # "yes" on the first disk of a template
 KIND = PREFIX + "kind"  # on snapshots: manual, auto, clone or replication
 CONSISTENCY = PREFIX + "consistency"  # on snapshots: app, off, paused or crash
 DOMAIN = PREFIX + "domain"  # on snapshots and trash entries: the domain XML, compressed
@@ -17,5 +18,5 @@ SINCE = PREFIX + "since"  # on trash entries: seconds since 1970
 UID = PREFIX + "uid"  # on trash entries: who asked for it
 AUTOSTART = PREFIX + "autostart"  # on trash entries: "yes" if the VM was started with the host
 
-OF_DATASETS = (VM, UUID, ROLE, TARGET, JOB, IDENTITY, NAME, REASON, SINCE, UID, AUTOSTART)
+OF_DATASETS = (VM, UUID, ROLE, TARGET, JOB, IDENTITY, TEMPLATE, NAME, REASON, SINCE, UID, AUTOSTART)
 OF_SNAPSHOTS = (KIND, CONSISTENCY, JOB)

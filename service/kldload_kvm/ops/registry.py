@@ -14,11 +14,12 @@ from .request import Request
 from .restore import RestoreTrash
 from .rollback import Rollback
 from .snapshot import TakeVmSnapshot
+from .template import SetTemplate
 
 REQUESTS: dict[str, type[Request]] = {
     each.operation: each
     for each in (
         AddImage, Autostart, Clone, Create, Delete, DeleteVmSnapshot, Pause, PowerOff, PurgeTrash, Reboot,
-        RemoveImage, RenewVmIdentity, RestoreTrash, Resume, Rollback, Shutdown, Start, TakeVmSnapshot,
+        RemoveImage, RenewVmIdentity, RestoreTrash, Resume, Rollback, SetTemplate, Shutdown, Start, TakeVmSnapshot,
     )
 }  # fmt: skip

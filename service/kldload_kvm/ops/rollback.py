@@ -12,7 +12,17 @@ from typing import Any, Self
 from ..engine.plan import Plan, Step
 from ..model import names
 from ..steps.volumes import CloneBack, CreateTrashEntry, PromoteVolume, RenameVolume
-from .request import View, VmRequest, check_off, default_restore_point, set_guards, start_steps, vm_guards, vm_locks
+from .request import (
+    View,
+    VmRequest,
+    check_off,
+    check_startable,
+    default_restore_point,
+    set_guards,
+    start_steps,
+    vm_guards,
+    vm_locks,
+)
 from .trash import entry_properties, new_entry
 
 
@@ -47,6 +57,7 @@ class Rollback(VmRequest):
         steps += [PromoteVolume(volume.name, waiting[volume.name]) for volume in volumes]
         finish: tuple[Step, ...] = ()
         if self.start:
+            check_startable(vm, f"{vm.name} was not rolled back")
             finish = start_steps(view, view.domain(vm), tuple(volume.name for volume in vm.volumes))
         return Plan(
             operation=self.operation,
