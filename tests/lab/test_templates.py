@@ -57,7 +57,7 @@ def test_a_template_does_not_start_by_whatever_way(vm: Callable[..., str]) -> No
     assert "is a template" in ours.stderr
     theirs = run("virsh", "start", "base", check=False)
     assert theirs.returncode != 0
-    assert "Read-only file system" in theirs.stderr, theirs.stderr
+    assert "read-only" in theirs.stderr.lower(), theirs.stderr
     run("kvm-clone", "base", "web-1", "web-2")
     run("kvm-clone", "base", "copy-1", "--full")
     for name in ("web-1", "web-2", "copy-1"):
