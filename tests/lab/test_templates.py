@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from test_main_job import DEVICE, digest, write
-
-from host import datasets, domains, find, get, run, zfs
+from host import DEVICE, datasets, digest, domains, find, get, run, write, zfs
 
 
 def test_a_full_copy_shares_nothing_and_outlives_what_it_was_made_from(vm: Callable[..., str]) -> None:
