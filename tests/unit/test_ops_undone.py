@@ -7,6 +7,7 @@ is after, volumes with their contents and guids, snapshots, domains and guests h
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,7 +20,7 @@ import pytest
 from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.job import Job, State
 from kldload_kvm.engine.journal import MemoryJournal
-from kldload_kvm.engine.plan import Run
+from kldload_kvm.engine.plan import Run, revive, written
 from kldload_kvm.images.answer import Disk
 from kldload_kvm.images.seed import read_seed
 from kldload_kvm.model import cloud_init, properties, trash
@@ -455,6 +456,33 @@ async def test_each_step_is_told_from_the_host_alone_to_be_done_and_to_be_undone
         if step.kind not in ("guest.let-go", "volume.write-firmware-variables"):
             assert not await step.done(host, run), step
     assert differences(picture(host), before) == []
+
+
+@in_loop
+async def test_each_step_can_be_written_down_as_json_and_revived(case: Case) -> None:
+    host = await host_for(case)
+    for step in case.make(host).plan(view(host)).steps:
+        assert revive(json.loads(json.dumps(written(step)))) == step
+
+
+AGAIN = ("volume.destroy", "snapshot.destroy-several", "snapshot.destroy", "snapshot.drop-taken", "trash.remove-entry",
+         "domain.restore", "domain.undefine", "domain.shutdown", "domain.autostart", "volume.set-readonly",
+         "volume.set-property")  # fmt: skip
+
+
+@in_loop
+async def test_what_follows_a_commit_point_can_be_done_twice(case: Case) -> None:
+    """As after a crash between doing a step and writing down that it was done."""
+    host = await host_for(case)
+    plan = case.make(host).plan(view(host))
+    results = dict[str, Any]()
+    for index, step in enumerate(plan.steps):
+        run = Run("5f3a", index, results, lambda done, total: None)
+        results.update(await step.do(host, run) or {})
+        if plan.part(index) != "prepare" and step.kind in AGAIN:
+            before = picture(host)
+            await step.do(host, run)
+            assert differences(picture(host), before) == [], step
 
 
 @in_loop
