@@ -15,6 +15,7 @@ from pathlib import Path
 
 SERVICE, ROOT = "org.kldload.Kvm1", "/org/kldload/Kvm1"
 GUEST = Path("/var/lib/kldload-lab/guests/lean.qcow2")
+DEVICE = "/dev/zvol/rpool/vms/"
 SETUP = """
 zfs list rpool/vms || zfs create -o mountpoint=/var/lib/libvirt/images -o compression=off -o recordsize=64K \
     -o primarycache=metadata -o atime=off rpool/vms
@@ -113,6 +114,16 @@ def fingerprint() -> dict[str, object]:
         "children": Path(f"/proc/{pid}/task/{pid}/children").read_text(),
         "units": run("systemctl", "list-units", "--all", "--no-legend", "kldload-kvm-*").stdout,
     }
+
+
+def write(volume: str, byte: int, megabytes: int = 4) -> None:
+    """Fill the beginning of a volume of the default storage with one letter."""
+    run("dd", f"of={DEVICE}{volume}", "bs=1M", "conv=fsync", "status=none", stdin=chr(byte) * (megabytes << 20))
+
+
+def digest(device: str, megabytes: int = 8) -> str:
+    """The checksum of what a device begins with."""
+    return subprocess.check_output(f"head -c {megabytes}M {device} | sha256sum", shell=True, text=True).split()[0]
 
 
 def journal_since(cursor: str) -> str:

@@ -418,6 +418,11 @@ class MemoryAgent:
         await self.virt.troubles.change(f"renew {guest.name}", lambda: guest.identities.append(hostname))
         return "hostname machine-id"
 
+    async def generalize(self, uuid: str) -> str:
+        guest = self._there(uuid)
+        await self.virt.troubles.change(f"generalize {guest.name}", lambda: guest.identities.append("none"))
+        return "cloud-init machine-id"
+
     def _there(self, uuid: str) -> Guest:
         guest = self.virt.guests.get(uuid)
         if guest is None or not guest.agent or guest.state == "shutoff":

@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kldload_kvm.zfs.commands import Zfs
+from kldload_kvm.zfs.piping import Report
 
 MUTATING = frozenset({"create", "clone", "snapshot", "rename", "promote", "destroy", "set", "inherit", "program"})
 
 
-DEFAULTS = {"compression": "lz4", "primarycache": "all", "refreservation": "0"}
+DEFAULTS = {"compression": "lz4", "primarycache": "all", "refreservation": "0", "readonly": "off"}
 
 
 @dataclass(eq=False)
@@ -110,6 +111,23 @@ class MemoryZfs(Zfs):
         await self.through(f"zfs send {snapshot}", lambda: str(os.write(fd, contents)))
         report(len(contents), len(contents))
         return len(contents)
+
+    async def pipe(self, what: str, send: Sequence[str], receive: Sequence[str], report: Report) -> None:
+        self.commands += [" ".join(send), " ".join(receive)]
+        snap = self._snap(send[-1])
+
+        def effect() -> str:
+            _, (name,) = self._options(receive[1:], set(), {"-u"})
+            if name in self.sets:
+                raise Refusal(f"cannot receive new filesystem stream: destination '{name}' exists")
+            made = Set(name, "volume", *self._new(), size=snap.size, contents=snap.contents, values=self.values)
+            self.sets[name] = made
+            self.snaps.append(Snap(name, snap.name, snap.guid, self._new()[1], snap.contents, snap.size))
+            return ""
+
+        await asyncio.sleep(0)
+        report(len(snap.contents), len(snap.contents))
+        await self.through(f"zfs {' '.join(receive)}", effect)
 
     # -- what tests look at --------------------------------------------------------------------------------------------
 

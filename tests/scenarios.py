@@ -201,6 +201,7 @@ SCENES: Mapping[str, Scene] = {
     "vm.set-storage-options": Scene(
         running, web_1, "Vm", "SetStorageOptions", options=(("primarycache", "s", "all"),), states=RUNNING,
     ),
+    "vm.template": Scene(off, web_1, "Vm", "SetTemplate", "b", ("true",), states=OFF),
     "trash.restore": Scene(
         deleted, root, "Manager", "RestoreTrash", "s", entry,
         adds=each(*BOTH) | SNAPSHOTS, removes=IN_TRASH, states=OFF, contents="B",

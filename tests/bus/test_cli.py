@@ -253,6 +253,26 @@ def test_a_purge_asks_first(standin: Standin) -> None:
     assert "planned" in said("kvm-job list")
 
 
+def test_a_copy_in_full(standin: Standin) -> None:
+    assert said("kvm-clone web-1 c-1 --full").startswith("c-1 copied from web-1@clone-20260401_120000\n")
+    assert options(standin, "Clone") == {"full": True}
+
+
+def test_templates(standin: Standin) -> None:
+    assert said("kvm-create base --image debian-13.qcow2 --template") == (
+        "the template base created\nClone it: kvm-clone base NAME\n"
+    )
+    assert options(standin, "CreateVm") == {"image": "debian-13.qcow2", "template": True}
+    assert said("kvm-vm template web-1") == "off\n"
+    assert said("kvm-vm template web-1 on --generalize") == "web-1 is a template now, and does not start\n"
+    assert options(standin, "SetTemplate") == {"generalize": True}
+    standin.objects[f"{ROOT}/vm/web_1"][1]["Template"] = True
+    assert said("kvm-vm template web-1") == "on\n"
+    assert "web-1   template " in said("kvm-list")
+    assert said("kvm-vm template web-1 off") == "web-1 is no template any more\n"
+    assert run("kvm-vm template web-1 --generalize").returncode == 2
+
+
 def test_the_list(standin: Standin) -> None:
     assert said("kvm-list") == (
         "NAME    STATE    MEMORY  CPUS  DISK  USED  SNAPS\n"

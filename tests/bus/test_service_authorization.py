@@ -37,6 +37,7 @@ ARGUMENTS: dict[tuple[str, str], Any] = {
     ("Resize", "target"): "vda", ("Resize", "size"): 30 << 30, ("AttachDisk", "size"): 1 << 30,
     ("DetachDisk", "target"): "vdb", ("DetachNic", "mac"): "52:54:00:00:00:01",
     ("Rename", "name"): "shop", ("SetMemory", "memory"): 4 << 30, ("SetVcpus", "vcpus"): 4, ("Export", "file"): 0,
+    ("SetTemplate", "template"): True,
     ("RestoreTrash", "entry"): "gone-1", ("PurgeTrash", "entries"): ["gone-1"],
 }  # fmt: skip
 OPTIONS: dict[str, Any] = {
@@ -44,13 +45,14 @@ OPTIONS: dict[str, Any] = {
     "network": "network=default", "volblocksize": 65536, "compression": "lz4", "hostname": "h", "user": "u",
     "ssh-keys": [], "start": True, "autostart": True, "timeout": 1, "snapshot": "s1", "force": True,
     "offset": 0, "limit": 1, "target": "vdc", "wait": True, "request-id": "r", "auth.no_user_interaction": False,
-    "format": "iso", "sha256": "a" * 64, "kind": "auto", "with-definition": True, "now": True,
+    "format": "iso", "sha256": "a" * 64, "kind": "auto", "with-definition": True, "now": True, "full": True,
+    "generalize": True,
 }  # fmt: skip
 OWN_OPTIONS: dict[str, dict[str, Any]] = {
     "Export": {"format": "qcow2", "target": "vdb"},
     "SetStorageOptions": {"target": "vdb", "primarycache": "all", "refreservation": "off"},
 }
-LEFT_OUT = {"iso", "password-hash", "name", "require-consistency", "plan-only", "expired", "promote"}
+LEFT_OUT = {"iso", "password-hash", "name", "require-consistency", "plan-only", "expired", "promote", "template"}
 
 
 def arguments(method: Method) -> list[Any]:
@@ -95,6 +97,7 @@ FAILS_LATER = {
     "Resume": "WrongState",
     "Add": "NotFound",  # the store has no directory
     "OpenConsole": "NotFound",
+    "SetTemplate": "GuestFailed",  # no agent answers
     "Wait": "TimedOut",  # the job is a plan
 }
 """With these arguments on this host, what is refused only once everybody has said yes."""

@@ -159,6 +159,7 @@ class TestVm:
                 "Id": id_of("web"), "Name": "web", "Uuid": uuid_of("web"), "State": "running", "Problem": "",
                 "Storage": "rpool", "Memory": 2 << 30, "Vcpus": 2, "Autostart": False, "Os": "", "Size": 20 << 30,
                 "Used": 8192, "Origin": "", "Clones": [], "SnapshotCount": 2, "Identity": "", "Job": "/",
+                "Template": False,
             }  # fmt: skip
             assert used_at >= 0
             assert [(each["dataset"], each["role"], each["target"], each["device"]) for each in volumes] == [

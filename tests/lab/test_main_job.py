@@ -8,17 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from host import ROOT, call, data, datasets, domains, find, get, run, wait_until, zfs
-
-DEVICE = "/dev/zvol/rpool/vms/"
-
-
-def write(volume: str, byte: int, megabytes: int = 4) -> None:
-    run("dd", f"of={DEVICE}{volume}", "bs=1M", "conv=fsync", "status=none", stdin=chr(byte) * (megabytes << 20))
-
-
-def digest(device: str, megabytes: int = 8) -> str:
-    return subprocess.check_output(f"head -c {megabytes}M {device} | sha256sum", shell=True, text=True).split()[0]
+from host import DEVICE, ROOT, call, data, datasets, digest, domains, find, get, run, wait_until, write, zfs
 
 
 def test_a_created_vm_is_volumes_and_a_domain_that_starts_from_them(vm: Callable[..., str]) -> None:

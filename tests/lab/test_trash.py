@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from test_main_job import DEVICE, digest, write
-
-from host import ROOT, call, data, datasets, domains, find, get, run, wait_until, zfs
+from host import DEVICE, ROOT, call, data, datasets, digest, domains, find, get, run, wait_until, write, zfs
 
 
 def entries() -> list[dict]:

@@ -25,6 +25,7 @@ from kldload_kvm.model.errors import (
 from kldload_kvm.model.inventory import device
 from kldload_kvm.model.sizes import GIB, MIB
 from kldload_kvm.ops.clone import Clone
+from kldload_kvm.steps.copies import CopyVolume, DropTaken
 from kldload_kvm.steps.domains import DefineDomain, StartDomain, StartNetwork
 from kldload_kvm.steps.guests import LetGo, Quiesce
 from kldload_kvm.steps.seeds import WriteCloneSeed
@@ -203,6 +204,41 @@ class TestSteps:
         made = plan(host, "a", "b", "c")
         assert made.commit == defined(made)[-1]
         assert all(before.uuid != after.uuid for before, after in pairwise(defined(made)))
+
+
+class TestFullCopies:
+    def test_are_sent_and_received_and_the_snapshot_for_it_goes(self, host: World) -> None:
+        host.vm("web")
+        made = plan(host, "a", full=True)
+        native = {"volmode": "dev", "compression": "lz4"}
+        (domain,) = defined(made)
+        ours = {properties.VM: made.result["vms"][0], properties.UUID: domain.uuid}
+        assert made.prepare[1:] == (
+            CopyVolume(f"rpool/vms/web@{NOW}", "rpool/vms/a", native, {
+                **ours, properties.ROLE: "disk", properties.TARGET: "vda", properties.IDENTITY: "pending",
+            }),
+            CopyVolume(f"rpool/vms/web.nvram@{NOW}", "rpool/vms/a.nvram", native, {**ours, properties.ROLE: "nvram"}),
+        )  # fmt: skip
+        assert made.finish == (DropTaken(("rpool/vms/web", "rpool/vms/web.nvram"), NOW),)
+        assert made.destroys == (f"rpool/vms/web@{NOW}", f"rpool/vms/web.nvram@{NOW}")
+        assert made.description == "copy web to a"
+
+    def test_of_a_snapshot_that_is_there_leave_it(self, host: World) -> None:
+        host.vm("web")
+        host.snap("web", "s1")
+        made = plan(host, "a", full=True, snapshot="s1")
+        assert (made.finish, made.destroys) == ((), ())
+
+    def test_a_seed_is_written_anew_as_for_any_clone(self, host: World) -> None:
+        host.vm("web", seed=True)
+        assert kinds(plan(host, "a", full=True)) == [TakeSnapshot, CopyVolume, CopyVolume, CreateVolume, WriteCloneSeed]
+
+    def test_more_than_there_is_room_for_is_warned_about(self, host: World) -> None:
+        vm = host.vm("web")
+        host.inventory.put_dataset(replace(vm.first, used=15 * GIB))
+        assert plan(host, "a", full=True).warnings == ()
+        (warning,) = plan(host, *"abcdef", full=True).warnings
+        assert warning == "this may need 90.0G, and rpool/vms has 80G left"
 
 
 class TestRefusals:

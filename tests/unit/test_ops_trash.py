@@ -327,6 +327,7 @@ class TestPurge:
         )
         assert made.destroys == (f"{TRASH}/web@s1", f"{TRASH}/web", f"{TRASH}/web.nvram", TRASH)
         assert made.commit == made.steps[0]
+        assert "rpool/vms" in made.steps[-1].touches()  # whose free space is read again
         assert made.locks == {f"trash:{TRASH}"}
         assert made.result == {"purged": (ENTRY,)}
 

@@ -7,6 +7,7 @@ is after, volumes with their contents and guids, snapshots, domains and guests h
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 from collections.abc import Awaitable, Callable
@@ -20,14 +21,14 @@ import pytest
 from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.job import Job, State
 from kldload_kvm.engine.journal import MemoryJournal
-from kldload_kvm.engine.plan import Run
+from kldload_kvm.engine.plan import Run, revive, written
 from kldload_kvm.images.answer import Disk
 from kldload_kvm.images.seed import read_seed
 from kldload_kvm.images.store import Image
 from kldload_kvm.model import cloud_init, properties, trash
 from kldload_kvm.model.domain_devices import macs
 from kldload_kvm.model.domain_xml import build, unpack
-from kldload_kvm.model.errors import NoSpace, WrongState
+from kldload_kvm.model.errors import Busy, NoSpace, WrongState
 from kldload_kvm.model.firmware import FirmwarePair
 from kldload_kvm.model.inventory import Vm
 from kldload_kvm.ops.attach_disk import AttachDisk
@@ -52,6 +53,7 @@ from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
 from kldload_kvm.ops.snapshot_all import SnapshotAll
 from kldload_kvm.ops.storage_options import SetStorageOptions
+from kldload_kvm.ops.template import SetTemplate
 from kldload_kvm.steps import guests
 from kldload_kvm.steps import images as image_steps
 from loops import in_loop
@@ -293,6 +295,15 @@ async def last_clone_deleted(host: MemoryHost) -> None:
     await done(host, Delete(vm(host, "copy").id))
 
 
+async def template(host: MemoryHost) -> None:
+    await web(host)
+    await done(host, SetTemplate(vm(host, "web").id, True))
+
+
+async def with_autostart(host: MemoryHost) -> None:
+    await web(host, autostart=True)
+
+
 def restore(number: int = 0, **more: Any) -> Make:
     """Of the trash's entries, oldest first."""
     return lambda host: RestoreTrash(oldest_first(host)[number], **more)
@@ -372,6 +383,15 @@ CASES = [
     Case("prune-snapshots", hourly, lambda host: PruneSnapshots()),
     Case("clone", plain, of("web", Clone, ("a", "b"))),
     Case("clone of a snapshot", plain, of("web", Clone, ("a", "b", "c"), "s1")),
+    Case("copy in full", plain, of("web", Clone, ("a", "b"), full=True)),
+    Case("copy in full of a snapshot", plain, of("web", Clone, ("a",), "s1", full=True)),
+    Case("copy in full of a running VM with a seed", from_image, of("web", Clone, ("a",), full=True)),
+    Case("clone of a template", template, of("web", Clone, ("a",))),
+    Case("template on", plain, of("web", SetTemplate, True)),
+    Case("template on, with autostart", with_autostart, of("web", SetTemplate, True)),
+    Case("template off", template, of("web", SetTemplate, False)),
+    Case("template on, generalized", with_agent, of("web", SetTemplate, True, True)),
+    Case("create a template", nothing, lambda host: Create(name="new", template=True)),
     Case("clone of a running VM", running, of("web", Clone, ("a",))),
     Case("clone of a running VM with an agent", with_agent, of("web", Clone, ("a", "b"))),
     Case("clone of a VM with a seed", from_image, of("web", Clone, ("a", "b"))),
@@ -437,13 +457,15 @@ CASES = [
 ]
 
 
-SEVERAL = ("restore", "purge", "delete at once", "export", "prune-snapshots")
+SEVERAL = (
+    "restore", "purge", "delete at once", "export", "prune-snapshots", "copy", "template on, gen", "create a template",
+)  # fmt: skip
 WITH_A_FINISH = {"create with autostart", "delete-snapshot", "resize of a running VM"} | {
     case.name for case in CASES if case.name.startswith(SEVERAL)
 }
 """Those that do several things past their commit point: they may come to half of them, and say so."""
-REPEATED = {"renew-identity"}
-"""Those that are begun anew by themselves as long as they were not done wholly."""
+REPEATED = {"renew-identity", "template on, generalized"}
+"""Those that change something in a guest, which nobody outside can tell; they can be done once more."""
 
 
 async def host_for(case: Case) -> MemoryHost:
@@ -550,6 +572,7 @@ NEVER_DONE = {
     "image.convert",
     "seed.write",
     "seed.write-clone",
+    "guest.generalize",
     "guest.renew-identity",
     "volume.read-settings",
     "export.disk",
@@ -578,6 +601,33 @@ async def test_each_step_is_told_from_the_host_alone_to_be_done_and_to_be_undone
         if step.kind not in ("guest.let-go", "guests.let-go", "volume.write-firmware-variables"):
             assert not await step.done(host, run), step
     assert differences(picture(host), before) == []
+
+
+@in_loop
+async def test_each_step_can_be_written_down_as_json_and_revived(case: Case) -> None:
+    host = await host_for(case)
+    for step in case.make(host).plan(view(host)).steps:
+        assert revive(json.loads(json.dumps(written(step)))) == replace(step, **dict.fromkeys(step.secrets, ""))
+
+
+AGAIN = ("volume.destroy", "snapshot.destroy-several", "snapshot.destroy", "snapshot.drop-taken", "trash.remove-entry",
+         "domain.restore", "domain.undefine", "domain.shutdown", "domain.autostart", "volume.set-readonly",
+         "volume.set-property")  # fmt: skip
+
+
+@in_loop
+async def test_what_follows_a_commit_point_can_be_done_twice(case: Case) -> None:
+    """As after a crash between doing a step and writing down that it was done."""
+    host = await host_for(case)
+    plan = case.make(host).plan(view(host))
+    results = dict[str, Any]()
+    for index, step in enumerate(plan.steps):
+        run = Run("5f3a", index, results, lambda done, total: None)
+        results.update(await step.do(host, run) or {})
+        if plan.part(index) != "prepare" and step.kind in AGAIN:
+            before = picture(host)
+            await step.do(host, run)
+            assert differences(picture(host), before) == [], step
 
 
 @in_loop
@@ -734,6 +784,70 @@ class TestContents:
         noted = host.memory_zfs.sets[entry].values
         assert (noted[properties.NAME], noted[properties.REASON]) == ("web", "deleted")
         assert "<name>web</name>" in unpack(noted[properties.DOMAIN])
+
+
+class TestFullCopies:
+    @in_loop
+    async def test_share_nothing_and_leave_no_snapshot(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        job = await done(host, Clone(vm(host, "web").id, ("a",), full=True))
+        assert job.error is None
+        assert (disk(host, "a").contents, disk(host, "a").origin) == (b"third", None)
+        assert host.memory_zfs.of("rpool/vms/a") == []
+        assert [each.name for each in host.memory_zfs.of("rpool/vms/web")] == ["s1", "s2"]
+        assert disk(host, "a").values[properties.VM] == vm(host, "a").id
+
+    @in_loop
+    async def test_one_that_is_not_whole_is_nobody_s_and_goes_with_its_undo(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        before = picture(host)
+        plan = Clone(vm(host, "web").id, ("a",), "s1", full=True).plan(view(host))
+        host.troubles.at, host.troubles.when = len(host.troubles.done) + 1, "before"  # received, and nothing more
+        job = Engine(host, MemoryJournal()).start(plan, 0)
+        await job.finished.wait()
+        assert job.error
+        assert any(line.startswith("receive") for line in host.memory_zfs.commands)
+        assert differences(picture(host), before) == []
+
+
+class TestTemplates:
+    @in_loop
+    async def test_a_clone_of_one_is_none(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await template(host)
+        assert disk(host).values["readonly"] == "on"
+        await done(host, Clone(vm(host, "web").id, ("a",)))
+        assert (vm(host, "web").template, vm(host, "a").template) == (True, False)
+        assert "readonly" not in disk(host, "a").values
+
+    @in_loop
+    async def test_a_vm_that_is_started_between_the_plan_and_its_steps_stays_writable(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await web(host)
+        plan = SetTemplate(vm(host, "web").id, True).plan(view(host))
+        host.memory_virt.put(host.guest("web"), "running")
+        before = picture(host)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("kldload_kvm.steps.templates.no_longer_busy", lambda work, dataset: work(dataset))
+            job = Engine(host, MemoryJournal()).start(plan, 0)
+            await job.finished.wait()
+        assert isinstance(job.error, Busy)
+        assert differences(picture(host), before) == []
+
+    @in_loop
+    async def test_generalized_it_is_off_and_told_what_was_removed(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await with_agent(host)
+        job = await done(host, SetTemplate(vm(host, "web").id, True, True))
+        assert job.result["generalized"] == "cloud-init machine-id"
+        assert (host.guest("web").state, vm(host, "web").template) == ("shutoff", True)
 
 
 class TestTrash:

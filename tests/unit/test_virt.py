@@ -440,6 +440,15 @@ class TestAgent:
         async with agent_of(Guest(guest_exec=[{"pid": 7}], guest_exec_status=[ended])) as agent:
             assert await agent.renew_identity(TEST_DOMAIN, "copy") == "hostname ssh-host-keys"
 
+    @in_loop
+    async def test_a_guest_is_generalized_and_what_of_it_was_there_is_told(self) -> None:
+        said = base64.b64encode(b"generalized: ssh-host-keys <b> cloud-init\n").decode()
+        statuses = [{"exited": True, "exitcode": code, "out-data": said} for code in (0, 1)]
+        async with agent_of(Guest(guest_exec=[{"pid": 7}, {"pid": 8}], guest_exec_status=statuses)) as agent:
+            assert await agent.generalize(TEST_DOMAIN) == "cloud-init ssh-host-keys"
+            with pytest.raises(GuestFailed, match="the guest was not generalized"):
+                await agent.generalize(TEST_DOMAIN)
+
     @pytest.mark.parametrize("nonsense", ["many", None, [], {}, 1.5])
     @in_loop
     async def test_an_agent_that_answers_nonsense_has_failed_and_is_told_to_thaw(self, nonsense: Any) -> None:

@@ -132,6 +132,7 @@ class Publisher:
             "Clones": tuple(sorted({self.inventory.vm_named_by(each) for each in dependents if not is_trash(each)})),
             "SnapshotCount": snapshots,
             "Identity": vm.first.properties.get(properties.IDENTITY, ""),
+            "Template": vm.template,
             "Job": job_path(holder) if holder else ObjectPath("/"),
         }  # fmt: skip
 

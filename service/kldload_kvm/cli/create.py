@@ -21,6 +21,7 @@ EXAMPLES = """\
   kvm-create webserver --ram 4096 --cpus 4 --disk 40
   kvm-create testbox --iso /var/lib/libvirt/isos/debian-13.iso --os debian13
   kvm-create web-1 --image debian-13.qcow2 --disk 40G --ssh-key ~/.ssh/id_ed25519.pub
+  kvm-create base --image debian-13.qcow2 --template
   kvm-create db-1 --storage vmpool --volblocksize 16K --dry-run"""
 
 DESCRIPTION = """\
@@ -41,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     machine.add_argument("--os", metavar="ID", help="operating system, as a short id of osinfo-db: debian13, win11")
     machine.add_argument("--network", metavar="NET", help="bridge=NAME, network=NAME or none")
     machine.add_argument("--autostart", action="store_true", default=None, help="start it when the host boots")
+    machine.add_argument(
+        "--template", action="store_true", default=None, help="make it a template, to be cloned and never started"
+    )
     start = machine.add_mutually_exclusive_group()
     start.add_argument("--start", action="store_true", default=None, help="start it, even with a blank disk")
     start.add_argument("--no-start", action="store_false", dest="start", help="do not start it")
@@ -85,7 +89,7 @@ def create(command: Command) -> int:
     args = command.args
     keys = [key for given in args.ssh_keys for key in public_keys(given)]
     password = ask_hash() if args.password else read_hash(args.password_hash) if args.password_hash else None
-    boots = bool(args.iso or args.image)
+    boots = bool(args.iso or args.image) and not args.template
     start = partial(
         command.manager.create_vm,
         args.name,
@@ -105,12 +109,15 @@ def create(command: Command) -> int:
         password_hash=password,
         start=(boots if args.start is None else args.start) or None,
         autostart=args.autostart,
+        template=args.template,
     )
     return command.operate(start, partial(created, args))
 
 
 def created(args: argparse.Namespace, result: dict[str, Any]) -> str:
     name = result["name"]
+    if args.template:
+        return f"the template {name} created\nClone it: kvm-clone {name} NAME"
     if args.start or (args.start is None and (args.iso or args.image)):
         reach = f"its screen is at: kvm-vm vnc {name}" if args.iso else f"its console is at: kvm-vm console {name}"
         return f"{name} created and started; {reach}"

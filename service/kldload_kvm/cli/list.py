@@ -72,7 +72,7 @@ def overview(vms: list[Vm], *, wide: bool) -> str:
     rows = [
         [
             vm.name,
-            vm.state,
+            shown_state(vm),
             format_size(vm.memory),
             str(vm.vcpus),
             format_size(vm.size),
@@ -86,6 +86,10 @@ def overview(vms: list[Vm], *, wide: bool) -> str:
         for vm, row in zip(vms, rows, strict=True):
             row += [vm.storage, vm.os or "-", vm.origin or "-"]
     return table(headers, rows, right=("MEMORY", "CPUS", "DISK", "USED", "SNAPS"))
+
+
+def shown_state(vm: Vm) -> str:
+    return "template" if vm.template and vm.state == "shutoff" else vm.state
 
 
 def described(vm: Vm) -> dict[str, Any]:
@@ -109,5 +113,6 @@ def described(vm: Vm) -> dict[str, Any]:
         "origin": vm.origin,
         "clones": vm.clones,
         "identity": vm.identity,
+        "template": vm.template,
         "volumes": vm.volumes,
     }

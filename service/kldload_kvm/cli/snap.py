@@ -265,6 +265,5 @@ def all_taken(result: dict[str, Any]) -> str:
 
 
 def rolled_back(vm: Vm, result: dict[str, Any]) -> str:
-    return (
-        f"{vm.name} is back at @{result['snapshot']}\nThe state given up waits in the trash as entry {result['trash']}."
-    )
+    undone = f"The state given up waits in the trash; to change back: kvm-trash restore {result['trash']}"
+    return f"{vm.name} is back at @{result['snapshot']}\n{undone}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..model.errors import NotFound, WrongState
+from ..model.errors import InvalidArgument, NotFound, WrongState
 from . import change
 from .common import Command, each, run
 from .options import Parser, add_common, add_vm, count
@@ -21,6 +21,7 @@ EXAMPLES = f"""\
   kvm-vm shutdown web-1                        ask the guest, and wait until it is off
   kvm-vm off web-1                             pull the power cord
   kvm-vm autostart web-1 on
+  kvm-vm template base on --generalize
   kvm-vm console web-1                         Ctrl-] leaves it
   ssh admin@$(kvm-vm ip web-1 | head -1)
 {change.EXAMPLES}"""
@@ -55,6 +56,13 @@ def parser() -> argparse.ArgumentParser:
     add_vm(autostart, text="the VM")
     autostart.add_argument("switch", nargs="?", choices=("on", "off"), help="what it shall be; what it is if not given")
     add_common(autostart, changes=True)
+    template = actions.add_parser("template", help="mark a VM as a template, or not", description=TEMPLATE)
+    add_vm(template, text="the VM")
+    template.add_argument("switch", nargs="?", choices=("on", "off"), help="what it shall be; what it is if not given")
+    template.add_argument(
+        "--generalize", action="store_true", help="on: first clear the running guest's identity, and shut it down"
+    )
+    add_common(template, changes=True)
     for name, text in REACH.items():
         action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         add_vm(action, text="the VM")
@@ -64,6 +72,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 AUTOSTART = "Have a VM started when the host boots, or not; or say which it is."
+
+TEMPLATE = """\
+Mark a VM as a template, or make it a VM again that can be started; or say which it is. A template cannot be started, by
+virsh neither: its volumes are read-only. Clones of it are as any other.
+
+With --generalize its guest, which must be running, first loses what only one may have: cloud-init's memory, machine-id
+and SSH host keys. For a guest without an agent: shut it down and use virt-sysprep(1)."""
 
 
 def main() -> int:
@@ -77,6 +92,8 @@ def act(command: Command) -> int | None:
     vm = command.vm(command.args.vm)
     if action == "autostart":
         return autostart(command, vm)
+    if action == "template":
+        return template(command, vm)
     if action == "console":
         from .console import attach
 
@@ -116,6 +133,22 @@ def autostart(command: Command, vm: Vm) -> int | None:
         command.emit({"autostart": vm.autostart})
     else:
         print("on" if vm.autostart else "off")
+    return None
+
+
+def template(command: Command, vm: Vm) -> int | None:
+    args = command.args
+    if args.switch:
+        start = partial(vm.set_template, args.switch == "on", generalize=args.generalize or None)
+        told = "is a template now, and does not start" if args.switch == "on" else "is no template any more"
+        return command.operate(start, lambda _: f"{vm.name} {told}")
+    if args.generalize:
+        hint = f"write: kvm-vm template {vm.name} on --generalize"
+        raise InvalidArgument("--generalize goes with on only", hint=hint)
+    if args.json:
+        command.emit({"template": vm.template})
+    else:
+        print("on" if vm.template else "off")
     return None
 
 

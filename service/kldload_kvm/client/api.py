@@ -254,6 +254,7 @@ class Manager(Object):
         password_hash: str | None = None,
         start: bool | None = None,
         autostart: bool | None = None,
+        template: bool | None = None,
         wait: bool | None = None,
         plan_only: bool | None = None,
         request_id: str | None = None,
@@ -281,6 +282,7 @@ class Manager(Object):
         password_hash: crypt(5) hash of the user's password in an image's guest.
         start: Start the VM once it is there.
         autostart: Start the VM when the host boots.
+        template: Make it a template, which does not start.
         """
         options = given(
             ("memory", "t", memory),
@@ -299,6 +301,7 @@ class Manager(Object):
             ("password-hash", "s", password_hash),
             ("start", "b", start),
             ("autostart", "b", autostart),
+            ("template", "b", template),
             ("wait", "b", wait),
             ("plan-only", "b", plan_only),
             ("request-id", "s", request_id),
@@ -742,6 +745,12 @@ class Vm(Object):
         value: str = self.properties()["Job"]
         return value
 
+    @property
+    def template(self) -> bool:
+        """Whether it is a template: clones come from it, and it does not start."""
+        value: bool = self.properties()["Template"]
+        return value
+
     def start(
         self,
         *,
@@ -994,6 +1003,7 @@ class Vm(Object):
         *,
         snapshot: str | None = None,
         start: bool | None = None,
+        full: bool | None = None,
         wait: bool | None = None,
         plan_only: bool | None = None,
         request_id: str | None = None,
@@ -1006,10 +1016,12 @@ class Vm(Object):
         names: The clones' names, one or more.
         snapshot: Clone this snapshot, not a new one.
         start: Start the clones once they are there.
+        full: Copy everything: they share no block with this VM, and take as long and as much space as it needs.
         """
         options = given(
             ("snapshot", "s", snapshot),
             ("start", "b", start),
+            ("full", "b", full),
             ("wait", "b", wait),
             ("plan-only", "b", plan_only),
             ("request-id", "s", request_id),
@@ -1048,6 +1060,36 @@ class Vm(Object):
             ("auth.no_user_interaction", "b", no_user_interaction),
         )
         (path,) = self._call("Delete", "a{sv}", options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    def set_template(
+        self,
+        template: bool,
+        *,
+        generalize: bool | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Mark the VM as a template, or make it one that starts again. A template's volumes are read-only, so that
+        nobody starts it by accident, virsh included. The job's result holds generalized (s, what was removed in the
+        guest) if that was asked for.
+
+        template: On or off.
+        generalize: First remove cloud-init's memory, the machine-id and the SSH host keys in the running guest, by its
+            agent, and shut it down.
+        """
+        options = given(
+            ("generalize", "b", generalize),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = self._call(
+            "SetTemplate", "ba{sv}", template, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
         return Job(self.connection, path)
 
     def get_addresses(self) -> list[str]:

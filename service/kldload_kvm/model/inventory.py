@@ -114,6 +114,11 @@ class Vm:
         return self.domain.state if self.domain else "orphan"
 
     @property
+    def template(self) -> bool:
+        """Whether it is marked as a template, which does not start."""
+        return self.first.properties.get(properties.TEMPLATE) == "yes"
+
+    @property
     def has_seed(self) -> bool:
         return any(role(each) == "seed" for each in self.volumes)
 

@@ -8,6 +8,7 @@ ROLE = PREFIX + "role"  # disk, nvram or seed
 TARGET = PREFIX + "target"  # vda, vdb …, for a disk
 JOB = PREFIX + "job"  # JOB/STEP that created it
 IDENTITY = PREFIX + "identity"  # "pending" on the first disk of a clone whose guest has not got its own identity yet
+TEMPLATE = PREFIX + "template"  # "yes" on the first disk of a template
 KIND = PREFIX + "kind"  # on snapshots: manual, auto, clone or replication
 CONSISTENCY = PREFIX + "consistency"  # on snapshots: app, off, paused or crash
 EXCLUDES = PREFIX + "excludes"  # on snapshots: what of the VM is not in them: tpm
@@ -19,5 +20,5 @@ UID = PREFIX + "uid"  # on trash entries: who asked for it
 AUTOSTART = PREFIX + "autostart"  # on trash entries: "yes" if the VM was started with the host
 JOURNAL = PREFIX + "journal"  # on storages: the journal of the service, and how many jobs it had seen: ID:NUMBER
 
-OF_DATASETS = (VM, UUID, ROLE, TARGET, JOB, IDENTITY, NAME, REASON, SINCE, UID, AUTOSTART)
+OF_DATASETS = (VM, UUID, ROLE, TARGET, JOB, IDENTITY, TEMPLATE, NAME, REASON, SINCE, UID, AUTOSTART)
 OF_SNAPSHOTS = (KIND, CONSISTENCY, JOB, EXCLUDES)

@@ -1,4 +1,5 @@
-"""Clone: VMs that share their blocks with an origin, all from one snapshot; each with an identity of its own."""
+"""Clone: VMs from one snapshot of another, each with an identity of its own; they share their blocks with that origin,
+or, if asked for, none."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from ..engine.plan import Guard, Plan, Step
 from ..model import domain_xml, names, properties
 from ..model.errors import InvalidArgument
 from ..model.inventory import Dataset, Domain, Vm, device, role
+from ..model.sizes import format_size
+from ..steps.copies import CopyVolume, DropTaken
 from ..steps.domains import DefineDomain, StartDomain, StartNetwork
 from ..steps.seeds import WriteCloneSeed
 from ..steps.volumes import CloneVolume, CreateVolume
@@ -30,12 +33,13 @@ MOST = 100
 
 @dataclass(frozen=True)
 class Clone(VmRequest):
-    """names: the clones'; snapshot: of the origin, or empty to take one now."""
+    """names: the clones'; snapshot: of the origin, or empty to take one now; full: copies that share no block."""
 
     operation = "vm.clone"
     names: tuple[str, ...] = ()
     snapshot: str = ""
     start: bool = False
+    full: bool = False
 
     @classmethod
     def parse(cls, target: str, args: list[Any], options: Mapping[str, Any]) -> Self:
@@ -45,7 +49,7 @@ class Clone(VmRequest):
         if len(set(wanted)) != len(wanted):
             raise InvalidArgument("no clone was made", "one name was given twice", "give each clone a name of its own")
         snapshot = names.snapshot_name(options["snapshot"]) if "snapshot" in options else ""
-        return cls(target, wanted, snapshot, options.get("start", False))
+        return cls(target, wanted, snapshot, options.get("start", False), options.get("full", False))
 
     def subject(self, view: View) -> dict[str, str]:
         return {**super().subject(view), "target": " ".join(self.names)}
@@ -77,13 +81,16 @@ class Clone(VmRequest):
             before, take, after = snapshot_steps(vm, snapshot, "clone")
             prepare += [*before, take, *after]
             result = {"snapshot": snapshot}
-        clones = [_CloneOf(view, vm, domain, name, snapshot, has) for name in self.names]
+        make = _FullCopyOf if self.full else _CloneOf
+        clones = [make(view, vm, domain, name, snapshot, has) for name in self.names]
         for part in zip(*(each.volume_steps() for each in clones), strict=True):
             prepare += part
         prepare += [step for each in clones for step in each.seed_steps()]
         *early, last = [each.define() for each in clones]
         prepare += early
         finish: list[Step] = []
+        if self.full and not self.snapshot:
+            finish.append(DropTaken(tuple(v.name for v in vm.volumes), snapshot))
         if self.start:
             finish += [StartNetwork(n) for n in domain.networks if view.facts.networks.get(n) is False]
             finish += [StartDomain(each.uuid, each.name, tuple(each.targets.values())) for each in clones]
@@ -91,15 +98,23 @@ class Clone(VmRequest):
         identity = "cloud-init" if vm.has_seed else "pending"
         return Plan(
             operation=self.operation,
-            description=f"clone {vm.name} to {', '.join(self.names)}",
+            description=f"{'copy' if self.full else 'clone'} {vm.name} to {', '.join(self.names)}",
             prepare=tuple(prepare),
             commit=last,
             finish=tuple(finish),
             locks=vm_locks(vm) | {f"VM:{name}" for name in self.names},
             guards=guards + tuple(Guard("absent", t) for each in clones for t in each.targets.values()),
             objects=(vm.id, *(each.id for each in clones)),
+            warnings=tuple(self._warnings(view, vm)),
             result={**result, "vms": tuple(each.id for each in clones), "names": self.names, "identity": identity},
         )
+
+    def _warnings(self, view: View, vm: Vm) -> list[str]:
+        store = view.inventory.datasets[vm.first.name.rpartition("/")[0]]
+        most = sum(min(each.used, each.size) for each in vm.volumes) * len(self.names)
+        if self.full and most > store.available:
+            return [f"this may need {format_size(most)}, and {store.name} has {format_size(store.available)} left"]
+        return []
 
 
 class _CloneOf:
@@ -127,12 +142,15 @@ class _CloneOf:
             properties.TARGET: volume.properties.get(properties.TARGET, ""),
             properties.IDENTITY: "pending" if volume == self.vm.first and not self.vm.has_seed else "",
         }
-        native = {"volmode": "dev", "compression": volume.compression}
-        values = {key: value for key, value in {**native, **ours}.items() if value}
+        ours = {key: value for key, value in ours.items() if value}
+        native = {"volmode": "dev", **({"compression": volume.compression} if volume.compression else {})}
         if role(volume) == "seed":
             # A seed is written anew, so there is nothing to share with the origin's.
-            return CreateVolume(target, volume.size, {"volblocksize": str(volume.volblocksize), **values})
-        return CloneVolume(f"{volume.name}@{self.snapshot}", target, values)
+            return CreateVolume(target, volume.size, {"volblocksize": str(volume.volblocksize), **native, **ours})
+        return self._from_snapshot(volume, target, native, ours)
+
+    def _from_snapshot(self, volume: Dataset, target: str, native: dict[str, str], ours: dict[str, str]) -> Step:
+        return CloneVolume(f"{volume.name}@{self.snapshot}", target, {**native, **ours})
 
     def seed_steps(self) -> list[Step]:
         seed = self.vm.volume("seed")
@@ -146,3 +164,10 @@ class _CloneOf:
             self.domain.xml, name=self.name, uuid=self.uuid, sources=sources, macs=self.macs, vnc_listen=self.listen
         )
         return DefineDomain(self.uuid, self.name, xml)
+
+
+class _FullCopyOf(_CloneOf):
+    """One that shares no block."""
+
+    def _from_snapshot(self, volume: Dataset, target: str, native: dict[str, str], ours: dict[str, str]) -> Step:
+        return CopyVolume(f"{volume.name}@{self.snapshot}", target, native, ours)

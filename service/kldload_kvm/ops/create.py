@@ -22,6 +22,7 @@ from ..steps.volumes import CreateVolume, WriteFirmwareVariables
 from . import networks
 from .blocks import block_size
 from .request import Request, View
+from .template import template_steps
 from .trash import check_fits, spare_steps
 
 NVRAM_SIZE, NVRAM_BLOCK = 528 * KIB, 16 * KIB
@@ -49,6 +50,7 @@ class Create(Request):
     hostname: str = ""
     start: bool = False
     autostart: bool = False
+    template: bool = False
 
     @classmethod
     def parse(cls, target: str, args: list[Any], options: Mapping[str, Any]) -> Self:
@@ -60,6 +62,9 @@ class Create(Request):
         if given and "image" not in options:
             why = f"{', '.join(given)} is for the guest of a disk image, and none was given"
             raise InvalidArgument(what, why, "give an image, or leave it out")
+        if options.get("template") and (given := [e for e in ("iso", "start", "autostart") if options.get(e)]):
+            why = f"a template does not start, and {', '.join(given)} was asked for"
+            raise InvalidArgument(what, why, "install it first, and then: kvm-vm template NAME on")
         _check(what, "memory", options.get("memory"), 64 * MIB, 16 << 40, MIB)
         _check(what, "vcpus", options.get("vcpus"), 1, 255, 1)
         _check(what, "disk", options.get("disk"), 1 * MIB, LARGEST_DISK, 512)
@@ -86,6 +91,7 @@ class Create(Request):
             hostname=hostname,
             start=options.get("start", False),
             autostart=options.get("autostart", False),
+            template=options.get("template", False),
         )
 
     def subject(self, view: View) -> dict[str, str]:
@@ -153,13 +159,14 @@ class Create(Request):
         ))  # fmt: skip
         volumes = (disk, nvram, seed) if image else (disk, nvram)
         finish: list[Step] = [SetAutostart(uuid, self.name, True)] if self.autostart else []
+        finish += template_steps([disk, nvram], disk, True) if self.template else []
         if self.start:
             finish += networks.started(view, network)
             finish.append(StartDomain(uuid, self.name, volumes))
         finish += spare_steps(view, parent)
         return Plan(
             operation=self.operation,
-            description=f"create {self.name}",
+            description=f"create {'the template ' if self.template else ''}{self.name}",
             prepare=tuple(prepare),
             commit=DefineDomain(uuid, self.name, xml),
             finish=tuple(finish),

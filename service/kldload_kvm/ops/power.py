@@ -10,7 +10,7 @@ from ..engine.plan import Plan, Step
 from ..model.errors import InvalidArgument, WrongState
 from ..model.inventory import Domain, Vm
 from ..steps.domains import ChangePower, ForceOff, SetAutostart, ShutDown
-from .request import View, VmRequest, start_steps, vm_guards, vm_locks
+from .request import View, VmRequest, check_startable, start_steps, vm_guards, vm_locks
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Start(PowerRequest):
     doing = "started"
 
     def steps(self, view: View, vm: Vm, domain: Domain) -> tuple[Step, ...]:
+        check_startable(vm, f"{vm.name} was not started")
         return start_steps(view, domain, tuple(each.name for each in vm.volumes))
 
 

@@ -24,13 +24,14 @@ from .rollback import Rollback
 from .snapshot import TakeVmSnapshot
 from .snapshot_all import SnapshotAll
 from .storage_options import SetStorageOptions
+from .template import SetTemplate
 
 REQUESTS: dict[str, type[Request]] = {
     each.operation: each
     for each in (
         AddImage, AttachDisk, AttachNic, Autostart, Clone, Create, Delete, DeleteVmSnapshot, DetachDisk, DetachNic,
         Export, Pause, PowerOff, PruneSnapshots, PurgeTrash, Reboot, RemoveImage, Rename, RenewVmIdentity, Resize,
-        RestoreTrash, Resume, Rollback, SetMemory, SetStorageOptions, SetVcpus, Shutdown, SnapshotAll, Start,
-        TakeVmSnapshot,
+        RestoreTrash, Resume, Rollback, SetMemory, SetStorageOptions, SetTemplate, SetVcpus, Shutdown, SnapshotAll,
+        Start, TakeVmSnapshot,
     )
 }  # fmt: skip

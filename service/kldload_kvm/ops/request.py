@@ -208,6 +208,13 @@ def check_off(vm: Vm, doing: str, force: bool) -> tuple[Step, ...]:
     return (ForceOff(vm.domain.uuid, vm.name),)
 
 
+def check_startable(vm: Vm, what: str) -> None:
+    """Raises WrongState for a template. what: was not done."""
+    if vm.template:
+        hint = f"clone it: kvm-clone {vm.name} NAME; or make it a VM again: kvm-vm template {vm.name} off"
+        raise WrongState(what, f"{vm.name} is a template, and does not start", hint)
+
+
 def start_steps(view: View, domain: Domain, volumes: tuple[str, ...]) -> tuple[Step, ...]:
     """Starting a domain: its libvirt networks first, if they are down."""
     down = [n for n in domain.networks if view.facts.networks.get(n) is False]

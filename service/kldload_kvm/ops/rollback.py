@@ -21,6 +21,7 @@ from .request import (
     View,
     VmRequest,
     check_off,
+    check_startable,
     default_restore_point,
     definition_guard,
     set_guards,
@@ -74,6 +75,7 @@ class Rollback(VmRequest):
         definition = self._definition(view, vm, point)
         finish: tuple[Step, ...] = ()
         if self.start:
+            check_startable(vm, f"{vm.name} was not rolled back")
             finish = start_steps(view, view.domain(vm), tuple(volume.name for volume in vm.volumes))
         return Plan(
             operation=self.operation,

@@ -96,8 +96,8 @@ def _lineage(view: View, volume: Dataset, current: Dataset) -> list[str]:
 def _warnings(view: View, vm: Vm, pairs: Pairs, lineages: dict[str, list[str]]) -> list[str]:
     newer = set[str]()
     for volume, current in pairs:
-        *_, youngest, _ = ["", volume.name, *lineages[volume.name]]
-        origin = view.inventory.datasets[youngest].origin if lineages[volume.name] else ""
+        line = [volume.name, *lineages[volume.name]]  # the last but one is a clone of the current volume
+        origin = view.inventory.datasets[line[-2]].origin if len(line) > 1 else ""
         snapshots = view.inventory.snapshots.get(current.name, {})
         shared = snapshots.get(origin.partition("@")[2])
         newer |= {each.name for each in snapshots.values() if shared is None or each.createtxg > shared.createtxg}

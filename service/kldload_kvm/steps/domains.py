@@ -232,7 +232,8 @@ class ShutDown(DomainStep):
         return f"ask {self.name} to shut down, and wait up to {self.timeout} s"
 
     async def do(self, host: Host, run: Run) -> None:
-        await host.virt.shutdown(self.uuid, self.timeout)
+        if not await self.done(host, run):
+            await host.virt.shutdown(self.uuid, self.timeout)
 
     async def done(self, host: Host, run: Run) -> bool:
         return await host.virt.state(self.uuid) == "shutoff"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ..engine.plan import Run, Step, step_kind
 from ..model.errors import NotFound
+from ..model.inventory import TRASH
 from ..zfs import listing
 from .host import Host
 from .volumes import guid_of, no_longer_busy
@@ -57,6 +58,10 @@ class RemoveTrashEntry(DestroyDataset):
 
     def describe(self) -> str:
         return f"remove the empty trash entry {self.dataset.rpartition('/')[2]}"
+
+    def touches(self) -> tuple[str, ...]:
+        # The storage has more room now: what is due at the pool's floor is told by that.
+        return (*super().touches(), self.dataset.rpartition(f"/{TRASH}/")[0])
 
     async def do(self, host: Host, run: Run) -> None:
         if not await self.done(host, run):

@@ -38,6 +38,24 @@ sync
 echo "renewed:$done"
 """
 
+# What only one guest may have is removed, for its clones to make their own. What the guest does not have is skipped.
+GENERALIZE_SCRIPT = """
+set -u
+done=
+if command -v cloud-init >/dev/null; then cloud-init clean --logs >/dev/null 2>&1 && done="$done cloud-init"; fi
+if [ -e /etc/machine-id ]; then
+  : > /etc/machine-id && done="$done machine-id"
+  rm -f /var/lib/dbus/machine-id
+fi
+if [ -d /etc/ssh ]; then
+  rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub && done="$done ssh-host-keys"
+fi
+rm -f /var/lib/systemd/random-seed
+sync
+echo "generalized:$done"
+"""
+
+GENERALIZABLE = ("cloud-init", "machine-id", "ssh-host-keys")
 RENEWABLE = ("hostname", "machine-id", "ssh-host-keys")
 
 
@@ -119,7 +137,24 @@ class Agent:
 
     async def renew_identity(self, uuid: str, hostname: str) -> str:
         """Give the guest a host name, machine-id and SSH host keys of its own; what of it was done, in words."""
-        arguments = {"path": "/bin/sh", "arg": ["-c", IDENTITY_SCRIPT, "sh", hostname], "capture-output": True}
+        said = await self._script(uuid, IDENTITY_SCRIPT, hostname, "renewed:")
+        if said is None:
+            raise GuestFailed(
+                "the guest's identity was not renewed", "the script in it did not end well", "renew it by hand"
+            )
+        return " ".join(each for each in RENEWABLE if each in said)
+
+    async def generalize(self, uuid: str) -> str:
+        """Take from the guest what only one may have; what of it was there, in words."""
+        said = await self._script(uuid, GENERALIZE_SCRIPT, "", "generalized:")
+        if said is None:
+            why = "the script in it did not end well, so it may be generalized in part"
+            raise GuestFailed("the guest was not generalized", why, "try again, or shut it down and use virt-sysprep")
+        return " ".join(each for each in GENERALIZABLE if each in said)
+
+    async def _script(self, uuid: str, script: str, argument: str, first: str) -> list[str] | None:
+        """The words that a shell script in the guest prints after the first one; None if it did not end well."""
+        arguments = {"path": "/bin/sh", "arg": ["-c", script, "sh", argument], "capture-output": True}
         pid = _number(_fields(await self.command(uuid, "guest-exec", arguments)).get("pid"))
 
         async def ended() -> dict[str, Any] | None:
@@ -127,12 +162,8 @@ class Agent:
             return status if status.get("exited") else None
 
         status = await until(ended, 120, 0.5) or {}
-        first, *said = _text(status.get("out-data")).split() or [""]
-        if status.get("exitcode") != 0 or first != "renewed:":
-            raise GuestFailed(
-                "the guest's identity was not renewed", "the script in it did not end well", "renew it by hand"
-            )
-        return " ".join(each for each in RENEWABLE if each in said)
+        begun, *said = _text(status.get("out-data")).split() or [""]
+        return said if status.get("exitcode") == 0 and begun == first else None
 
 
 # What a guest says is shown to people, and asked to be what it should be: it may be anything.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ..model.errors import NotFound, TimedOut, ZfsUnavailable
 from ..waiting import finish
 from .errors import error_from
+from .piping import Report, pipe
 from .sending import send
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -77,6 +78,15 @@ class Zfs:
     async def clone(self, snapshot: str, name: str, properties: Mapping[str, str]) -> None:
         what = f"{snapshot} was not cloned to {name}"
         await self.run(what, "clone", *_options(properties), snapshot, name)
+
+    async def copy(self, snapshot: str, name: str, properties: Mapping[str, str], report: Report) -> None:
+        """A new volume with a snapshot's contents, and that snapshot. report(done, total): bytes."""
+        what = f"{snapshot} was not copied to {name}"
+        await self.pipe(what, ("send", "-vPLec", snapshot), ("receive", "-u", *_options(properties), name), report)
+
+    async def pipe(self, what: str, send: Sequence[str], receive: Sequence[str], report: Report) -> None:
+        self.started += 2
+        await pipe(self.program, ENVIRONMENT, what, send, receive, report)
 
     async def snapshot(self, names: Iterable[str], properties: Mapping[str, str]) -> None:
         """All of them in one transaction."""
