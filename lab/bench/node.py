@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import places, process
+from . import lossy, places, process
 
 
 class Health(enum.Enum):
@@ -37,6 +37,8 @@ class Node:
     ready: bool = False
     deb: str = ""  # hash of the installed package
     tests: str = ""  # hash of the tests copied in
+    memory: str = "8G"
+    servers: dict[str, int] = dataclasses.field(default_factory=dict)  # of a lossy bench's disks: label -> pid
 
     @property
     def directory(self) -> Path:
@@ -67,9 +69,16 @@ class Node:
     def qemu_log(self) -> Path:
         return self.directory / "qemu.log"
 
+    @property
+    def lossy(self) -> bool:
+        """Whether its disks lose what was not flushed."""
+        return bool(self.servers)
+
     def alive(self) -> bool:
-        """Whether its QEMU is there."""
-        return process.is_ours(self.pid, self.mark)
+        """Whether its QEMU is there, and what serves its disks."""
+        return process.is_ours(self.pid, self.mark) and all(
+            process.is_ours(pid, str(lossy.image(self.directory, label))) for label, pid in self.servers.items()
+        )
 
     def saved(self, **changes: object) -> Node:
         """This node with changes, written down."""
