@@ -35,7 +35,7 @@ from pictures import Picture, not_as_after, not_as_before, taken
 from scenarios import BYSTANDER, SCENES, bystander, fresh
 
 IDLE = "/dev/disk/by-id/virtio-lab-vmpool-part9"
-"""What ZFS leaves free at the end of a disk; nobody writes to this pool, so nobody flushes its disk."""
+"""What ZFS leaves free at the end of a disk. Nobody writes to this pool meanwhile, so nobody flushes its disk."""
 JOBS = f"{ROOT}/job/"
 FINAL = ("succeeded", "failed", "cancelled")
 

@@ -99,7 +99,7 @@ def _all(node: Node, chosen: argparse.Namespace) -> int:
                 note(f"WRONG: {each}")
             host = "**wrong**" if told["wrong"] else "as after" if told["state"] == "succeeded" else "as before"
             row = f"| {number} | {cut.operation} | {told['moment']} | {told['state']} | {host} |"
-            note(f"{row} {told['said']}")
+            note(f"{row} {' / '.join(told['said'].splitlines())}")
             table.write(f"{row}\n")
             table.flush()
     return wrong

@@ -53,6 +53,9 @@ def up(wish: Wish) -> list[Node]:
                 project.configure(node)
             ready = [project.install(node, package) for node in ready]
         ready = [project.copy_tests(node) for node in ready]
+        for node in ready:
+            if node.lossy:  # what is here so far is not what a cut is to take away
+                shell.output(node, "sync; zpool sync", why="flushing all that was installed")
     note(f"{wish.name} is ready after {time.monotonic() - start:.1f} s ({len(ready)} running)")
     return ready
 

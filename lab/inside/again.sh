@@ -1,7 +1,7 @@
 # Run as root inside a node that has started again after its power was cut.
 set -eu
 
-systemctl is-system-running --wait >/dev/null || true # a unit that failed is for the tests to find
+systemctl start zfs-import.target # waits until the start itself has done this
 for pool in rpool vmpool; do
     zpool list "$pool" >/dev/null 2>&1 || zpool import -d /dev/disk/by-id "$pool"
 done
