@@ -20,6 +20,7 @@ from .node import Node
 from .say import LabError
 
 POOLS = {"rpool": 30 << 30, "vmpool": 20 << 30}  # bytes, sparse
+MEMORY = "8G"
 COCKPIT = 9090
 
 
@@ -30,7 +31,7 @@ class Shape:
     image: BenchImage
     guests: Path
     accelerated: bool
-    memory: str = "8G"
+    memory: str = ""  # MEMORY, if nothing else is asked for
     lossy: bool = False
 
 
@@ -94,7 +95,18 @@ def _command(node: Node) -> list[str]:
     )
     return [
         *("qemu-system-x86_64", "-name", f"kldload-lab-{node.name}-{node.number}"),
-        *("-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-smp", "2", "-m", node.memory),
+        *(
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-machine",
+            "q35",
+            "-smp",
+            "2",
+            "-m",
+            node.memory or MEMORY,
+        ),
         *_processor(node.accelerated),
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", kernel_line),
         *(_lossy_disks(node) if node.lossy else _disks(node)),

@@ -123,8 +123,8 @@ def _ready_nodes(wish: Wish, picture: str, disk: str) -> list[Node]:
             reasons.append(f"{node.label}: {health.value}")
         elif (node.image, node.guests) != (picture, disk):
             reasons.append(f"{node.label}: its image is no longer the current one")
-        elif wish.memory not in ("", node.memory):
-            reasons.append(f"{node.label}: it has {node.memory} of memory")
+        elif wish.memory not in ("", node.memory or machine.MEMORY):
+            reasons.append(f"{node.label}: it has {node.memory or machine.MEMORY} of memory")
         elif wish.lossy and not node.lossy:
             reasons.append(f"{node.label}: its disks lose nothing")
     if not reasons:
@@ -137,8 +137,7 @@ def _ready_nodes(wish: Wish, picture: str, disk: str) -> list[Node]:
 
 
 def _start(wish: Wish, numbers: list[int], picture: image.BenchImage, disk: Path) -> list[Node]:
-    memory = wish.memory or machine.Shape.memory
-    shape = machine.Shape(picture, disk, accel.kvm_works(picture.kernel), memory, wish.lossy)
+    shape = machine.Shape(picture, disk, accel.kvm_works(picture.kernel), wish.memory, wish.lossy)
     name, tries = wish.name, TRIES
     while True:
         how = "real KVM" if shape.accelerated else "emulation"
