@@ -30,6 +30,10 @@ test: check ## everything that can be proven: check, the package, and the tests 
 	lab/lab put build/kldload-kvm_*_all.deb /opt/kldload-kvm/kldload-kvm.deb
 	lab/lab run -- python3 -m pytest -q -p no:cacheprovider --timeout 1200 /opt/kldload-kvm/tests/lab
 
+.PHONY: soak
+soak: ## hours: the whole kill matrix on the bench, and 20 power cuts on one that loses what was not flushed
+	@lab/soak
+
 .PHONY: check
 check: lint ## without a bench, in two minutes: lint, types, unit tests, tests on a private bus
 	@$(BIN)/pytest -q -n auto tests/unit tests/bus

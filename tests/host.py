@@ -161,6 +161,11 @@ def managed() -> dict[str, dict]:
     return data(run("busctl", "--json=short", "call", SERVICE, ROOT, *asked))[0]
 
 
+def vms() -> list[dict[str, dict]]:
+    """The properties of the VMs on the bus."""
+    return [each[f"{SERVICE}.Vm"] for each in managed().values() if f"{SERVICE}.Vm" in each]
+
+
 def nothing_on_the_bus() -> bool:
     """Whether the service has seen that there are no VMs any more. (Jobs go on naming those they were about.)"""
     return not any(path.startswith(f"{ROOT}/vm/") for path in managed())

@@ -6,14 +6,17 @@ A new operation joins the kill matrix with a scene here; tests/unit/test_scenari
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import image_files
-from host import ROOT, call, data, find, run
+from host import ROOT, call, data, domains, find, run, vms, wait_until, zfs
 
-DISK = "/dev/zvol/rpool/vms/web-1"
+DISKS = Path("/dev/zvol/rpool/vms")
+FILLED = 4 << 20
+"""Bytes in a disk's beginning that are one letter. All others are zero."""
 IMAGE = "kill-matrix.raw"
+BYSTANDER = "bystander"
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,9 @@ class Scene:
     """prepare: makes the host ready; path, interface, method, arguments, options: the call, in busctl's words.
 
     When it was done: adds, removes: endings of the names of datasets and snapshots that are there, or gone, then;
-    states: of the domains; contents: the byte that web-1's disk begins with.
+    replaces: of those with the names of others that are gone; states: of the domains; autostarts: those of them that
+    start with the host; contents: the letter that web-1's disk is filled with; copies: what other disks hold the
+    same as, a disk or an image; removes_images: from the store.
     """
 
     prepare: Callable[[], None]
@@ -35,6 +40,10 @@ class Scene:
     removes: frozenset[str] = frozenset()
     states: Mapping[str, str] | None = None
     contents: str = "A"
+    replaces: frozenset[str] = frozenset()
+    autostarts: frozenset[str] = frozenset()
+    copies: Mapping[str, str] = field(default_factory=dict)
+    removes_images: frozenset[str] = frozenset()
 
     def start(self, *more: tuple[str, str, str]) -> str:
         """Call it, and give the job's path."""
@@ -46,9 +55,37 @@ class Scene:
         return str(data(done)[0])
 
 
+def fresh(scene: Scene) -> None:
+    """The scene's host, whatever was there of one before. The bystander stays."""
+    for name in domains():
+        if name != BYSTANDER:
+            run("virsh", "destroy", name, check=False)
+            run("virsh", "undefine", "--keep-nvram", "--managed-save", "--snapshots-metadata", name, check=False)
+    for volume in (BYSTANDER, f"{BYSTANDER}.nvram"):
+        run("zfs", "destroy", f"rpool/vms/{volume}@all", check=False)
+    origins_last = sorted(set(zfs("list", "-H", "-o", "name", "-d", "1", "rpool/vms")[1:]), reverse=True)
+    for name in origins_last:
+        if f"/{BYSTANDER}" not in name and not name.endswith("/isos"):
+            run("zfs", "destroy", "-R", name, check=False)
+    wait_until(lambda: {vm["Name"]["data"] for vm in vms()} <= {BYSTANDER}, 60, "the service sees what is gone")
+    scene.prepare()
+
+
+def bystander() -> None:
+    """A running VM that is not to notice anything."""
+    run("kvm-create", BYSTANDER, "--disk", "64M", "--ram", "256", "--cpus", "1")
+    fill(BYSTANDER, "C")
+    run("kvm-snap", BYSTANDER, "@kept")
+    run("kvm-vm", "start", BYSTANDER)
+
+
+def fill(name: str, letter: str) -> None:
+    run("dd", f"of={DISKS / name}", "bs=1M", "conv=fsync", "status=none", stdin=letter * FILLED)
+
+
 def vm(*more: str) -> None:
     run("kvm-create", "web-1", "--disk", "64M", "--ram", "256", "--cpus", "1", *more)
-    run("dd", f"of={DISK}", "bs=1M", "conv=fsync", "status=none", stdin="A" * (4 << 20))
+    fill("web-1", "A")
 
 
 def off() -> None:
@@ -63,7 +100,7 @@ def running() -> None:
 def snapshotted() -> None:
     vm()
     run("kvm-snap", "web-1", "@stable")
-    run("dd", f"of={DISK}", "bs=1M", "conv=fsync", "status=none", stdin="B" * (4 << 20))
+    fill("web-1", "B")
     run("kvm-snap", "web-1", "@later")
 
 
@@ -125,7 +162,7 @@ SMALL = (("disk", "t", str(64 << 20)), ("memory", "t", str(256 << 20)), ("vcpus"
 
 OFF, RUNNING, PAUSED = {"web-1": "shut off"}, {"web-1": "running"}, {"web-1": "paused"}
 ENTRY = "/.trash/web-1-TIME"
-TRASH = frozenset({"/.trash", "/.trash/.spare", ENTRY})
+TRASH = frozenset({ENTRY})
 BOTH = ("/web-1", "/web-1.nvram")
 
 
@@ -142,7 +179,8 @@ SCENES: Mapping[str, Scene] = {
     "vm.create": Scene(
         with_image, root, "Manager", "CreateVm", "s", ("web-2",),
         (("disk", "t", str(64 << 20)), *SMALL[1:], ("image", "s", IMAGE), ("start", "b", "true")),
-        adds=each("/web-2", "/web-2.nvram", "/web-2.seed"), states={"web-2": "running"},
+        adds=each("/web-2", "/web-2.nvram", "/web-2.seed"), states={"web-2": "running"}, contents="",
+        copies={"web-2": IMAGE},
     ),
     "vm.start": Scene(off, web_1, "Vm", "Start", states=RUNNING),
     "vm.shutdown": Scene(running, web_1, "Vm", "Shutdown", options=(("timeout", "u", "2"),)),
@@ -150,7 +188,9 @@ SCENES: Mapping[str, Scene] = {
     "vm.reboot": Scene(running, web_1, "Vm", "Reboot", states=RUNNING),
     "vm.pause": Scene(running, web_1, "Vm", "Pause", states=PAUSED),
     "vm.resume": Scene(paused, web_1, "Vm", "Resume", states=RUNNING),
-    "vm.autostart": Scene(off, web_1, "Vm", "SetAutostart", "b", ("true",), states=OFF),
+    "vm.autostart": Scene(
+        off, web_1, "Vm", "SetAutostart", "b", ("true",), states=OFF, autostarts=frozenset({"web-1"}),
+    ),
     "vm.snapshot": Scene(
         running, web_1, "Vm", "Snapshot", options=(("name", "s", "now"),), adds=each(*BOTH, at="@now"), states=RUNNING,
     ),
@@ -158,7 +198,7 @@ SCENES: Mapping[str, Scene] = {
         snapshotted_and_running, web_1, "Vm", "Rollback",
         options=(("snapshot", "s", "stable"), ("force", "b", "true"), ("start", "b", "true")),
         adds=TRASH | each(*BOTH, below=ENTRY) | each(*BOTH, at="@later", below=ENTRY),
-        removes=each(*BOTH, at="@later"), states=RUNNING,
+        removes=each(*BOTH, at="@later"), replaces=each(*BOTH), states=RUNNING,
     ),
     "vm.delete-snapshot": Scene(
         snapshotted, web_1, "Vm", "DeleteSnapshot", "s", ("stable",),
@@ -168,6 +208,7 @@ SCENES: Mapping[str, Scene] = {
         running, web_1, "Vm", "Clone", "as", ("2", "web-2", "web-3"), (("start", "b", "true"),),
         adds=each(*BOTH, at="@clone-TIME") | each("/web-2", "/web-2.nvram", "/web-3", "/web-3.nvram"),
         states={"web-1": "running", "web-2": "running", "web-3": "running"},
+        copies={"web-2": "web-1", "web-3": "web-1"},
     ),
     "vm.delete": Scene(
         snapshotted_and_running, web_1, "Vm", "Delete", options=(("force", "b", "true"),),
@@ -193,7 +234,7 @@ SCENES: Mapping[str, Scene] = {
         adds=each("/web-9", "/web-9.nvram") | each("/web-9", "/web-9.nvram", at="@stable")
         | each("/web-9", "/web-9.nvram", at="@later"),
         removes=each(*BOTH) | each(*BOTH, at="@stable") | each(*BOTH, at="@later"),
-        states={"web-9": "shut off"}, contents="",
+        states={"web-9": "shut off"}, contents="", copies={"web-9": "web-1"},
     ),
     "vm.resize": Scene(running, web_1, "Vm", "Resize", "st", ("vda", str(128 << 20)), states=RUNNING),
     "vm.set-memory": Scene(running, web_1, "Vm", "SetMemory", "t", (str(192 << 20),), states=RUNNING),
@@ -210,7 +251,10 @@ SCENES: Mapping[str, Scene] = {
         deleted, root, "Manager", "PurgeTrash", "as", one_entry,
         removes=IN_TRASH, states={}, contents="",
     ),
-    "image.remove": Scene(with_image, storage, "Storage", "Remove", "s", (IMAGE,), states={}, contents=""),
+    "image.remove": Scene(
+        with_image, storage, "Storage", "Remove", "s", (IMAGE,), states={}, contents="",
+        removes_images=frozenset({IMAGE}),
+    ),
 }  # fmt: skip
 
 LEFT_OUT = {

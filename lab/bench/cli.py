@@ -38,7 +38,7 @@ def _build(chosen: argparse.Namespace) -> None:
 
 
 def _up(chosen: argparse.Namespace) -> None:
-    up.up(up.Wish(chosen.name, chosen.nodes, chosen.fresh, chosen.deb))
+    up.up(up.Wish(chosen.name, chosen.nodes, chosen.fresh, chosen.deb, chosen.memory, chosen.lossy))
 
 
 def _down(chosen: argparse.Namespace) -> None:
@@ -116,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--nodes", type=int, default=1, choices=(1, 2), help="how many, joined by a cable (default: 1)")
     start.add_argument("--no-deb", dest="deb", action="store_false", help="do not build and install the package")
     start.add_argument("--fresh", action="store_true", help="start anew even if a ready one is running")
+    start.add_argument("--memory", default="", metavar="SIZE", help="how much each has (default: as it is, or 8G)")
+    start.add_argument("--lossy", action="store_true", help="on disks that lose at a `cut` what was not flushed")
     status = add("status", _status, "how the bench is; exit status 0 when all of it is ready")
     status.add_argument("--json", action="store_true", help="for programs")
     for name, do, text in (

@@ -1,24 +1,26 @@
 """The QEMU process of a node: its command line, its start, its end.
 
-Every node starts on new disks: an overlay on the cached image, and empty disks for the pools.
+Every node starts on new disks: an overlay on the cached image (where lossy: a copy), and empty disks for the pools.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import places, process, qmp, shell
+from . import lossy, places, process, qmp, shell
 from .call import call
 from .image import BenchImage
 from .node import Node
 from .say import LabError
 
 POOLS = {"rpool": 30 << 30, "vmpool": 20 << 30}  # bytes, sparse
+MEMORY = "8G"
 COCKPIT = 9090
 
 
@@ -29,7 +31,8 @@ class Shape:
     image: BenchImage
     guests: Path
     accelerated: bool
-    memory: str = "8G"
+    memory: str = ""  # MEMORY, if nothing else is asked for
+    lossy: bool = False
 
 
 def start(name: str, number: int, shape: Shape) -> Node:
@@ -37,17 +40,33 @@ def start(name: str, number: int, shape: Shape) -> Node:
     directory = places.node_dir(name, number)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    call(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", shape.image.disk, directory / "root.qcow2"])
+    if shape.lossy:
+        call(["cp", "--sparse=always", "--reflink=auto", shape.image.disk, directory / "root.img"])
+    else:
+        call(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", shape.image.disk, directory / "root.qcow2"])
     for pool, size in POOLS.items():
         with (directory / f"{pool}.img").open("wb") as disk:
             disk.truncate(size)
     ssh_port, cockpit_port = _free_ports(2)
     node = Node(
-        name, number, 0, str(shape.image.directory), str(shape.guests), ssh_port, cockpit_port, shape.accelerated
-    )
+        name, number, 0, str(shape.image.directory), str(shape.guests), ssh_port, cockpit_port, shape.accelerated,
+        memory=shape.memory,
+    )  # fmt: skip
+    if shape.lossy:
+        node = _with_servers(node)
+    return _with_qemu(node)
+
+
+def _with_servers(node: Node) -> Node:
+    for label in ("root", *POOLS):
+        node = node.saved(servers=node.servers | {label: lossy.serve(node.directory, label)})
+    return node
+
+
+def _with_qemu(node: Node) -> Node:
     with node.qemu_log.open("wb") as log:
         started = subprocess.Popen(
-            _command(node, shape), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+            _command(node), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
         )
     return node.saved(pid=started.pid)
 
@@ -55,17 +74,20 @@ def start(name: str, number: int, shape: Shape) -> Node:
 def stop(node: Node) -> None:
     """End a node at once and take its disks away. Nothing in it is kept, so nothing is asked to shut down."""
     if node.alive():
-        for user in shell.USERS:
-            shell.control(node, "exit", user)
+        _hang_up(node)
         with contextlib.suppress(LabError):  # it is ended by its number then
             qmp.ask(node.qmp, "quit", timeout=2)
-        process.end(node.pid, node.mark)
-    for path in (*map(node.ssh_socket, shell.USERS), node.qmp):
+    process.end(node.pid, node.mark)
+    for label, pid in node.servers.items():
+        process.kill(pid, str(lossy.image(node.directory, label)))
+    sockets = [lossy.socket_path(node.directory, label) for label in node.servers]
+    for path in (*map(node.ssh_socket, shell.USERS), node.qmp, *sockets):
         path.unlink(missing_ok=True)
     shutil.rmtree(node.directory, ignore_errors=True)
 
 
-def _command(node: Node, shape: Shape) -> list[str]:
+def _command(node: Node) -> list[str]:
+    image = BenchImage(Path(node.image))
     identity = f"6b6c646c6f61646b766d6c6162{node.number:06x}"
     kernel_line = (
         "root=LABEL=lab-root rw console=ttyS0 quiet mitigations=off "
@@ -73,12 +95,22 @@ def _command(node: Node, shape: Shape) -> list[str]:
     )
     return [
         *("qemu-system-x86_64", "-name", f"kldload-lab-{node.name}-{node.number}"),
-        *("-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-smp", "2", "-m", shape.memory),
-        *_processor(shape.accelerated),
-        *("-kernel", str(shape.image.kernel), "-initrd", str(shape.image.initrd), "-append", kernel_line),
-        *_disk("root", node.directory / "root.qcow2", "qcow2"),
-        *(word for pool in POOLS for word in _disk(pool, node.directory / f"{pool}.img", "raw")),
-        *_disk("guests", shape.guests, "raw", ",read-only=on"),
+        *(
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-machine",
+            "q35",
+            "-smp",
+            "2",
+            "-m",
+            node.memory or MEMORY,
+        ),
+        *_processor(node.accelerated),
+        *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", kernel_line),
+        *(_lossy_disks(node) if node.lossy else _disks(node)),
+        *_disk("guests", f"file={node.guests},format=raw,cache=unsafe,read-only=on"),
         *("-netdev", _outside(node), "-device", f"virtio-net-pci,netdev=outside,mac=52:54:00:6b:76:{node.number:02x}"),
         *("-netdev", _cable(node), "-device", f"virtio-net-pci,netdev=cable,mac=52:54:00:6b:77:{node.number:02x}"),
         *("-device", "virtio-rng-pci"),
@@ -96,9 +128,30 @@ def _processor(accelerated: bool) -> list[str]:
     return ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,svm=off,la57=off"]
 
 
-def _disk(label: str, path: Path, form: str, more: str = "") -> list[str]:
-    drive = f"file={path},format={form},if=none,id={label},cache=unsafe,discard=unmap{more}"
-    return ["-drive", drive, "-device", f"virtio-blk-pci,drive={label},serial=lab-{label}"]
+def _disks(node: Node) -> list[str]:
+    """Fast ones: whatever is written is there as long as this machine is."""
+    how = "cache=unsafe,discard=unmap"
+    return [
+        *_disk("root", f"file={node.directory}/root.qcow2,format=qcow2,{how}"),
+        *(word for pool in POOLS for word in _disk(pool, f"file={node.directory}/{pool}.img,format=raw,{how}")),
+    ]
+
+
+def _lossy_disks(node: Node) -> list[str]:
+    """Each with its server, which is told of the guest's flushes. Discards would go past what the server keeps back."""
+    how = "file.driver=nbd,file.server.type=unix,format=raw,cache=writeback,discard=ignore"
+    return [
+        word
+        for label in node.servers
+        for word in _disk(label, f"file.server.path={lossy.socket_path(node.directory, label)},{how}")
+    ]
+
+
+def _disk(label: str, drive: str) -> list[str]:
+    return [
+        *("-drive", f"if=none,id={label},{drive}"),
+        *("-device", f"virtio-blk-pci,drive={label},serial=lab-{label}"),
+    ]
 
 
 def _outside(node: Node) -> str:
@@ -125,8 +178,31 @@ def _free_ports(count: int) -> list[int]:
             each.close()
 
 
-def power_cut(node: Node) -> None:
-    """What pulling the plug and putting it in again does: a reset, with the disks as they are at that moment."""
+def power_cut(node: Node) -> Node:
+    """What pulling the plug and putting it in again does; give the node as it is then.
+
+    Of a lossy node everything ends that holds what was not flushed. Any other is reset, with the disks as they are.
+    """
+    if node.lossy:
+        _lose_power(node)
+        return _with_qemu(_with_servers(node))
+    _hang_up(node)
+    qmp.ask(node.qmp, "system_reset")
+    return node
+
+
+def _lose_power(node: Node) -> None:
+    """All at one moment: the processors stand still before the first disk is gone, so that none learns of that."""
+    process.kill(node.pid, node.mark, signal.SIGSTOP)
+    for label, pid in node.servers.items():
+        process.kill(pid, str(lossy.image(node.directory, label)))
+    process.kill(node.pid, node.mark)
+    for label, pid in node.servers.items():
+        process.end(pid, str(lossy.image(node.directory, label)))
+    process.end(node.pid, node.mark)
+    _hang_up(node)
+
+
+def _hang_up(node: Node) -> None:
     for user in shell.USERS:
         shell.control(node, "exit", user)
-    qmp.ask(node.qmp, "system_reset")

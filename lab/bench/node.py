@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import places, process
+from . import lossy, places, process
 
 
 class Health(enum.Enum):
@@ -37,6 +37,8 @@ class Node:
     ready: bool = False
     deb: str = ""  # hash of the installed package
     tests: str = ""  # hash of the tests copied in
+    memory: str = ""  # 8G, if nothing else was asked for
+    servers: dict[str, int] = dataclasses.field(default_factory=dict)  # of a lossy bench's disks: label -> pid
 
     @property
     def directory(self) -> Path:
@@ -67,17 +69,31 @@ class Node:
     def qemu_log(self) -> Path:
         return self.directory / "qemu.log"
 
+    @property
+    def lossy(self) -> bool:
+        """Whether its disks lose what was not flushed."""
+        return bool(self.servers)
+
     def alive(self) -> bool:
-        """Whether its QEMU is there."""
-        return process.is_ours(self.pid, self.mark)
+        """Whether its QEMU is there, and what serves its disks."""
+        return process.is_ours(self.pid, self.mark) and all(
+            process.is_ours(pid, str(lossy.image(self.directory, label))) for label, pid in self.servers.items()
+        )
 
     def saved(self, **changes: object) -> Node:
         """This node with changes, written down."""
         node = dataclasses.replace(self, **changes)  # type: ignore[arg-type]
         growing = self.directory / f"state.{os.getpid()}"
-        growing.write_text(json.dumps(dataclasses.asdict(node), indent=1))
+        growing.write_text(json.dumps(_told(node), indent=1))
         growing.rename(self.directory / "state.json")
         return node
+
+
+def _told(node: Node) -> dict[str, object]:
+    """Without what is as it is by default, so that older versions of this file can read all that concerns them."""
+    fields = dataclasses.fields(node)
+    always = {each.name for each in fields if each.default is each.default_factory is dataclasses.MISSING}
+    return {name: value for name, value in dataclasses.asdict(node).items() if value or name in always}
 
 
 def load(name: str, number: int) -> Node | None:

@@ -21,6 +21,7 @@ BACKPORTS = Path("/etc/apt/sources.list.d/kldload-kvm-lab.list")
 
 # What must be there -> the package that brings it. A path is looked for as it is, a bare name in PATH.
 FOR_RUNNING = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "ssh": "openssh-client", "tar": "tar"}
+FOR_LOSSY = FOR_RUNNING | {"nbdkit": "nbdkit"}
 FOR_BUILDING = FOR_RUNNING | {
     "mmdebstrap": "mmdebstrap",
     "ssh-keygen": "openssh-client",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -25,15 +26,17 @@ def is_ours(pid: int, mark: str) -> bool:
     return False
 
 
+def kill(pid: int, mark: str, number: int = signal.SIGKILL) -> None:
+    """Send that process a signal, if it is still ours."""
+    if is_ours(pid, mark):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def end(pid: int, mark: str, patience: float = 5.0) -> None:
     """End that process, if it is still ours: asked first, killed after `patience` seconds."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if not is_ours(pid, mark):
-            return
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return
+        kill(pid, mark, number)
         gone = time.monotonic() + patience
         while time.monotonic() < gone:
             if not is_ours(pid, mark):

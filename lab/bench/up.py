@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import repeat
+from pathlib import Path
 
 from . import accel, guests, image, machine, outer, places, project, recipe, shell
 from . import node as nodes
@@ -19,7 +20,8 @@ from .say import LabError, note, step
 
 BOOT_SECONDS = {True: 60.0, False: 420.0}  # with real KVM, emulated
 PREPARE = (places.LAB / "inside" / "prepare.sh").read_text
-TRIES = 2
+AGAIN = (places.LAB / "inside" / "again.sh").read_text
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -30,25 +32,30 @@ class Wish:
     nodes: int = 1
     fresh: bool = False
     deb: bool = True
+    memory: str = ""  # as it is, or 8G
+    lossy: bool = False
 
 
 def up(wish: Wish) -> list[Node]:
     """Make the bench as wished: kept if it is ready, rebuilt if it is not; give its nodes."""
     start = time.monotonic()
-    outer.ensure(outer.FOR_RUNNING)
+    outer.ensure(outer.FOR_LOSSY if wish.lossy else outer.FOR_RUNNING)
     picture = image.find_or_build()
     disk = guests.find_or_build()
     with _held(wish.name):
         ready = _ready_nodes(wish, str(picture.directory), str(disk))
         missing = [number for number in range(1, wish.nodes + 1) if number not in {each.number for each in ready}]
         if missing:
-            ready += _start(wish.name, missing, picture, disk)
+            ready += _start(wish, missing, picture, disk)
         if wish.deb:
             package = project.build()
             for node in ready:
                 project.configure(node)
             ready = [project.install(node, package) for node in ready]
         ready = [project.copy_tests(node) for node in ready]
+        for node in ready:
+            if node.lossy:  # what is here so far is not what a cut is to take away
+                shell.output(node, "sync; zpool sync", why="flushing all that was installed")
     note(f"{wish.name} is ready after {time.monotonic() - start:.1f} s ({len(ready)} running)")
     return ready
 
@@ -71,11 +78,23 @@ def down(name: str) -> int:
     return len(there)
 
 
-def cut(node: Node) -> None:
-    """Cut a node's power, start it again on the same disks, and wait until it answers."""
+def cut(node: Node) -> Node:
+    """Cut a node's power, start it again on the same disks, wait until its pools are there; give it as it is then.
+
+    Where it does not come up, as an emulated kernel sometimes does not, its power is cut once more.
+    """
     with _held(node.name), step(f"cutting the power of {node.label}"):
-        machine.power_cut(node)
-        shell.wait_for(node, BOOT_SECONDS[node.accelerated])
+        for left in reversed(range(TRIES)):
+            node = machine.power_cut(node)
+            try:
+                shell.wait_for(node, BOOT_SECONDS[node.accelerated])
+                break
+            except LabError as error:
+                if not left:
+                    raise
+                note(f"{error}\nlab: once more")
+        shell.output(node, AGAIN(), why="finding the pools again")
+        return node
 
 
 def usable(name: str, number: int) -> Node:
@@ -104,6 +123,10 @@ def _ready_nodes(wish: Wish, picture: str, disk: str) -> list[Node]:
             reasons.append(f"{node.label}: {health.value}")
         elif (node.image, node.guests) != (picture, disk):
             reasons.append(f"{node.label}: its image is no longer the current one")
+        elif wish.memory not in ("", node.memory or machine.MEMORY):
+            reasons.append(f"{node.label}: it has {node.memory or machine.MEMORY} of memory")
+        elif wish.lossy and not node.lossy:
+            reasons.append(f"{node.label}: its disks lose nothing")
     if not reasons:
         return there
     for reason in reasons:
@@ -113,9 +136,9 @@ def _ready_nodes(wish: Wish, picture: str, disk: str) -> list[Node]:
     return []
 
 
-def _start(name: str, numbers: list[int], picture: image.BenchImage, disk: object) -> list[Node]:
-    shape = machine.Shape(picture, disk, accel.kvm_works(picture.kernel))  # type: ignore[arg-type]
-    tries = TRIES
+def _start(wish: Wish, numbers: list[int], picture: image.BenchImage, disk: Path) -> list[Node]:
+    shape = machine.Shape(picture, disk, accel.kvm_works(picture.kernel), wish.memory, wish.lossy)
+    name, tries = wish.name, TRIES
     while True:
         how = "real KVM" if shape.accelerated else "emulation"
         tries -= 1

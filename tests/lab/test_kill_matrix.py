@@ -11,27 +11,14 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from host import (
-    ROOT,
-    SERVICE,
-    data,
-    datasets,
-    domains,
-    get,
-    managed,
-    nothing_on_the_bus,
-    remove_everything,
-    run,
-    wait_until,
-    zfs,
-)
-from scenarios import SCENES, Scene
+from host import ROOT, SERVICE, data, domains, get, nothing_on_the_bus, remove_everything, run, vms, wait_until
+from pictures import not_as_after, not_as_before, taken
+from scenarios import BYSTANDER, SCENES, Scene, bystander, fresh
 
 HERE = Path(__file__).parent
 UNIT = "kldload-kvmd.service"
@@ -41,7 +28,6 @@ TABLE = Path("/var/tmp/kill-matrix.md")
 MOMENTS = ("before", "during", "after")
 ALL = os.environ.get("KILL_MATRIX") == "all"
 SEED = os.environ.get("KILL_MATRIX_SEED", "1")
-DISK = Path("/dev/zvol/rpool/vms/web-1")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200 if ALL else 900)]
 
 
@@ -70,42 +56,15 @@ def cells(steps: list[dict[str, str]], operation: str) -> list[tuple[int, str]]:
     return found if ALL else [random.Random(f"{SEED}{operation}").choice(found)]
 
 
-def normal(names: set[str]) -> set[str]:
-    return {re.sub(r"-\d{8}[T_]\d{6}Z?(-\d+)?", "-TIME", name) for name in names}
-
-
-def expected(before: set[str], scene: Scene) -> set[str]:
-    return (normal(before) | {f"rpool/vms{name}" for name in scene.adds}) - {f"rpool/vms{n}" for n in scene.removes}
-
-
-def definitions() -> dict[str, str]:
-    """Each domain's XML, without what libvirt fills in as it likes."""
-    return {name: run("virsh", "dumpxml", "--inactive", "--security-info", name).stdout for name in domains()}
-
-
-def properties() -> set[str]:
-    """What is set on the datasets, without our tags and the storages' mark."""
-    rows = zfs("get", "-Hp", "-r", "-t", "filesystem,volume", "-s", "local", "all", "rpool/vms")
-    return {row for row in rows if not re.search(r"\torg\.kldload\.kvm:(job|journal|identity)\t", row)}
-
-
-def contents() -> str:
-    """The byte that web-1's disk begins with."""
-    return DISK.open("rb").read(1).decode("ascii") if DISK.exists() else ""
-
-
 class Bystander:
-    """A running VM that is not to notice anything."""
+    """The running VM that is not to notice anything."""
 
     def __init__(self) -> None:
-        run("kvm-create", "bystander", "--disk", "64M", "--ram", "256", "--cpus", "1")
-        run("kvm-snap", "bystander", "@kept")
-        run("kvm-vm", "start", "bystander")
+        bystander()
         self.before = self.now()
 
     def now(self) -> object:
-        volumes = {n: guid for n, guid in datasets().items() if "/bystander" in n and not n.endswith("@all")}
-        return volumes, run("virsh", "domid", "bystander").stdout, run("virsh", "domstate", "bystander").stdout
+        return run("virsh", "domid", BYSTANDER).stdout, run("virsh", "domstate", BYSTANDER).stdout
 
 
 @pytest.mark.parametrize("operation", SCENES)
@@ -113,7 +72,7 @@ def test_killed_at_a_step_the_host_is_as_before_or_as_after(operation: str) -> N
     scene = SCENES[operation]
     remove_everything()
     wait_until(nothing_on_the_bus, 60, "the service sees that the VMs are gone")
-    bystander = Bystander()
+    watched = Bystander()
     fresh(scene)
     job = scene.start(("plan-only", "b", "true"))
     steps = [{key: value["data"] for key, value in step.items()} for step in get(job, "Job", "Steps")]  # type: ignore
@@ -123,29 +82,15 @@ def test_killed_at_a_step_the_host_is_as_before_or_as_after(operation: str) -> N
         except AssertionError:
             told(operation, steps[number], moment, "", "**wrong**")
             raise
-        assert bystander.now() == bystander.before, f"the bystander, after {moment} {steps[number]}"
+        assert watched.now() == watched.before, f"the bystander, after {moment} {steps[number]}"
         told(operation, steps[number], moment, job_state, "as after" if job_state == "succeeded" else "as before")
         if (number, moment) != cells(steps, operation)[-1]:
             fresh(scene)
 
 
-def fresh(scene: Scene) -> None:
-    """The scene's host, whatever was there of one before."""
-    for name in domains():
-        if name != "bystander":
-            run("virsh", "destroy", name, check=False)
-            run("virsh", "undefine", "--keep-nvram", "--managed-save", "--snapshots-metadata", name, check=False)
-    origins_last = sorted(set(zfs("list", "-H", "-o", "name", "-d", "1", "rpool/vms")[1:]), reverse=True)
-    for name in origins_last:
-        if "/bystander" not in name and not name.endswith("/isos"):
-            run("zfs", "destroy", "-R", name, check=False)
-    wait_until(lambda: {vm["Name"]["data"] for vm in vms()} <= {"bystander"}, 60, "the service sees what is gone")
-    scene.prepare()
-
-
 def one_kill(operation: str, scene: Scene, number: int, moment: str) -> str:
     """Kill once, wait until the service has come to its end with it, and look at the host; the job's state."""
-    before = datasets(), domains(), definitions(), properties(), contents()
+    before, states = taken(), domains()
     pid = run("systemctl", "show", "-P", "MainPID", UNIT).stdout
     delay = random.Random(f"{SEED}{operation}{number}").uniform(0.0, 0.25)
     ARMED.write_text(json.dumps({"operation": operation, "step": number, "moment": moment, "delay": delay}))
@@ -157,21 +102,13 @@ def one_kill(operation: str, scene: Scene, number: int, moment: str) -> str:
     assert list(Path("/run/kldload-kvm/image").iterdir()) == []
     assert all(each["Job"]["data"] == "/" for each in vms()), "a VM is still held by the job"
     if state == "succeeded":
-        assert normal(set(datasets())) == expected(set(before[0]), scene), error
+        assert not_as_after(before, taken(), scene) == [], error
         if scene.states is not None:
-            assert {n: s for n, s in domains().items() if n != "bystander"} == dict(scene.states)
-        if scene.contents:
-            assert DISK.name not in domains() or contents() == scene.contents
+            assert {n: s for n, s in domains().items() if n != BYSTANDER} == dict(scene.states)
     else:
         assert state == "failed", error
-        after = datasets(), domains(), definitions(), properties(), contents()
-        trash = {"rpool/vms/.trash", "rpool/vms/.trash/.spare"}  # these stay, for the next
-        assert {n: g for n, g in after[0].items() if n not in trash} == {
-            n: g for n, g in before[0].items() if n not in trash
-        }, error
-        assert after[1:3] == before[1:3], error
-        assert {r for r in after[3] if "/.trash" not in r} == {r for r in before[3] if "/.trash" not in r}, error
-        assert after[4] == before[4], error
+        assert not_as_before(before, taken()) == [], error
+        assert domains() == states, error
     return state
 
 
@@ -186,11 +123,6 @@ def ended(job: str, pid: str) -> str:
 
     wait_until(over, 150, f"{job} is brought to its end by the next daemon")
     return job
-
-
-def vms() -> list[dict[str, dict]]:
-    """The properties of the VMs on the bus."""
-    return [each[f"{SERVICE}.Vm"] for each in managed().values() if f"{SERVICE}.Vm" in each]
 
 
 def told(operation: str, step: dict[str, str], moment: str, job: str, host: str) -> None:
