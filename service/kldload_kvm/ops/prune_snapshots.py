@@ -46,6 +46,7 @@ class PruneSnapshots(Request):
             guards=tuple(guard for _, sets in found for guard in _guards(sets)),
             objects=tuple(vm.id for vm, _ in found),
             result={"removed": [f"{vm.name}@{each.name}" for vm, sets in found for each in sets]},
+            frees=True,
         )
 
 

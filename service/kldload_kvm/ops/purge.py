@@ -67,6 +67,7 @@ class PurgeTrash(Request):
             locks=frozenset().union(*(entry_locks(each) for each in ready)),
             guards=tuple(guard for each in ready for guard in entry_guards(each)),
             result={"purged": tuple(each.id for each in ready)},
+            frees=True,
         )
 
 
