@@ -212,3 +212,29 @@ def test_exports_are_the_disk_and_leave_nothing_behind(vm: Callable[..., str], t
     assert (cut.returncode != 0, cut.stdout.strip()) == (True, str(MIB))
     wait_until(lambda: datasets() == before, 30, "what was made for the export is gone")
     assert run("kvm-export", "web-1", "-o", f"{tmp_path}/new.raw", check=False).returncode
+
+
+def test_settings_of_the_disks_and_back(vm: Callable[..., str]) -> None:
+    vm("web-1")
+    keys = "compression,primarycache,refreservation"
+
+    def values() -> list[str]:
+        return zfs("get", "-Hp", "-o", "value,source", keys, "rpool/vms/web-1")
+
+    before = values()
+    run("kvm-vm", "set", "web-1", "--compression", "gzip-6", "--primarycache", "none", "--refreservation", "on")
+    compression, cache, reserved = values()
+    assert (compression, cache) == ("gzip\tlocal", "none\tlocal")
+    assert int(reserved.split()[0]) >= 64 * MIB
+    run("kvm-vm", "set", "web-1", "--compression", "zstd-fast-1", "--refreservation", "off")
+    assert values()[0].startswith("zstd-fast")
+    assert values()[2].split()[0] == "0"
+    # One that fails on its way: what was inherited is inherited again.
+    run("kvm-vm", "set", "web-1", "--compression", "lz4")
+    run("zfs", "inherit", "primarycache", "rpool/vms/web-1")
+    assert values() == before
+    run("kvm-vm", "attach-disk", "web-1", "64M")
+    run("zfs", "set", "volsize=16T", "rpool/vms/web-1.vdb")
+    refused = run("kvm-vm", "set", "web-1", "--primarycache", "none", "--refreservation", "on", check=False)
+    assert refused.returncode
+    assert values() == before
