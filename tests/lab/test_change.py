@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +14,16 @@ DEVICE = "/dev/zvol/rpool/vms/"
 MIB = 1 << 20
 
 
+def xml(name: str, *options: str) -> ET.Element:
+    return ET.fromstring(run("virsh", "dumpxml", *options, name).stdout)
+
+
 def seen(name: str, target: str = "vda") -> int:
     """The size of a running VM's disk as QEMU tells it to its guest."""
     asked = json.dumps({"execute": "query-block"})
     answer = json.loads(run("virsh", "qemu-monitor-command", name, asked).stdout)["return"]
-    aliases = run("virsh", "dumpxml", "--xpath", f"string(//disk[target/@dev='{target}']/alias/@name)", name).stdout
-    (found,) = [each for each in answer if f"/{aliases.strip()}/" in each.get("qdev", "")]
+    (alias,) = [d.find("alias").get("name") for d in xml(name).iter("disk") if d.find("target").get("dev") == target]
+    (found,) = [each for each in answer if f"/{alias}/" in each.get("qdev", "")]
     return found["inserted"]["image"]["virtual-size"]
 
 
@@ -140,8 +145,7 @@ def test_a_renamed_vm_is_the_same_with_its_snapshots_and_starts(vm: Callable[...
     assert datasets() == {name.replace("/web-1", "/shop"): guid for name, guid in before.items()}
     assert (find("shop"), run("virsh", "domuuid", "shop").stdout) == (path, uuid)
     assert domains() == {"shop": "shut off", "copy": "shut off"}
-    xml = run("virsh", "dumpxml", "shop").stdout
-    assert "web-1." not in xml
+    assert "web-1." not in run("virsh", "dumpxml", "shop").stdout
     assert sources("shop", "--inactive") == {DEVICE + "shop"}
     assert "shop" in run("virsh", "list", "--all", "--autostart").stdout
     assert get(path, "Vm", "Name") == "shop"
@@ -153,26 +157,28 @@ def test_a_renamed_vm_is_the_same_with_its_snapshots_and_starts(vm: Callable[...
     assert run("kvm-vm", "rename", "shop", "web-2", check=False).returncode
 
 
-def live(name: str, path: str) -> str:
-    return run("virsh", "dumpxml", "--xpath", f"string({path})", name).stdout.strip()
+def memory(name: str, *options: str) -> int:
+    """What its guest has now, or at its next boot, in KiB."""
+    return int(xml(name, *options).findtext("currentMemory"))
 
 
-def config(name: str, path: str) -> str:
-    return run("virsh", "dumpxml", "--inactive", "--xpath", f"string({path})", name).stdout.strip()
+def cpus(name: str, *options: str) -> int:
+    vcpu = xml(name, *options).find("vcpu")
+    return int(vcpu.get("current") or vcpu.text)
 
 
 def test_memory_and_cpus_now_and_at_the_next_boot(vm: Callable[..., str]) -> None:
     vm("web-1")
     said = run("kvm-vm", "set", "web-1", "--ram", "320", "--cpus", "2").stdout
     assert said.count("at next boot (it is off)") == 2
-    assert (config("web-1", "//memory"), config("web-1", "//vcpu/@current")) == (str(320 << 10), "2")
+    assert (memory("web-1", "--inactive"), cpus("web-1", "--inactive")) == (320 << 10, 2)
     run("kvm-vm", "start", "web-1")
-    assert (live("web-1", "//currentMemory"), live("web-1", "//vcpu/@current")) == (str(320 << 10), "2")
+    assert (memory("web-1"), cpus("web-1")) == (320 << 10, 2)
     more = run("kvm-vm", "set", "web-1", "--ram", "448", "--cpus", "3").stdout
     assert "448M of memory now" in more
     assert "3 CPUs now" in more
-    assert (live("web-1", "//memory[1]"), live("web-1", "//vcpu/@current")) == (str(448 << 10), "3")
-    assert live("web-1", "//devices/memory/target/size") == str(128 << 10)
+    assert (memory("web-1"), cpus("web-1")) == (448 << 10, 3)
+    assert xml("web-1").findtext("devices/memory/target/size") == str(128 << 10)
     later = run("kvm-vm", "set", "web-1", "--ram", "4G", "--cpus", "9").stdout
     assert later.count("at next boot (it") == 2
     assert "at most while it runs" in later
@@ -183,7 +189,7 @@ def test_memory_and_cpus_now_and_at_the_next_boot(vm: Callable[..., str]) -> Non
     run("kvm-vm", "set", "web-1", "--ram", "256", "--cpus", "1")
     run("kvm-vm", "off", "web-1")
     run("kvm-vm", "start", "web-1")
-    assert (live("web-1", "//currentMemory"), live("web-1", "//vcpu/@current")) == (str(256 << 10), "1")
+    assert (memory("web-1"), cpus("web-1")) == (256 << 10, 1)
 
 
 def test_exports_are_the_disk_and_leave_nothing_behind(vm: Callable[..., str], tmp_path: Path) -> None:
@@ -212,3 +218,29 @@ def test_exports_are_the_disk_and_leave_nothing_behind(vm: Callable[..., str], t
     assert (cut.returncode != 0, cut.stdout.strip()) == (True, str(MIB))
     wait_until(lambda: datasets() == before, 30, "what was made for the export is gone")
     assert run("kvm-export", "web-1", "-o", f"{tmp_path}/new.raw", check=False).returncode
+
+
+def test_settings_of_the_disks_and_back(vm: Callable[..., str]) -> None:
+    vm("web-1")
+    keys = "compression,primarycache,refreservation"
+
+    def values() -> list[str]:
+        return zfs("get", "-Hp", "-o", "value,source", keys, "rpool/vms/web-1")
+
+    before = values()
+    run("kvm-vm", "set", "web-1", "--compression", "gzip-6", "--primarycache", "none", "--refreservation", "on")
+    compression, cache, reserved = values()
+    assert (compression, cache) == ("gzip\tlocal", "none\tlocal")
+    assert int(reserved.split()[0]) >= 64 * MIB
+    run("kvm-vm", "set", "web-1", "--compression", "zstd-fast-1", "--refreservation", "off")
+    assert values()[0].startswith("zstd-fast")
+    assert values()[2].split()[0] == "0"
+    # One that fails on its way: what was inherited is inherited again.
+    run("kvm-vm", "set", "web-1", "--compression", "lz4")
+    run("zfs", "inherit", "primarycache", "rpool/vms/web-1")
+    assert values() == before
+    run("kvm-vm", "attach-disk", "web-1", "64M")
+    run("zfs", "set", "volsize=16T", "rpool/vms/web-1.vdb")
+    refused = run("kvm-vm", "set", "web-1", "--primarycache", "none", "--refreservation", "on", check=False)
+    assert refused.returncode
+    assert values() == before

@@ -90,7 +90,7 @@ class TestFiles:
     def test_the_image_helper_s_user_cannot_log_in(self) -> None:
         assert run("getent", "passwd", "kldload-kvm-image").stdout.endswith(":/:/usr/sbin/nologin\n")
 
-    @pytest.mark.parametrize("name", ["create", "list", "snap", "clone", "delete", "image", "job", "vm"])
+    @pytest.mark.parametrize("name", ["create", "list", "snap", "clone", "delete", "export", "image", "job", "vm"])
     def test_commands_start(self, name: str) -> None:
         assert as_alice(f"kvm-{name}", "--help").returncode == 0
 

@@ -20,6 +20,7 @@ from kldload_kvm.model.errors import (
     LimitsExceeded,
     NoSpace,
     NotFound,
+    TimedOut,
     WrongState,
 )
 from kldload_kvm.model.sizes import GIB, KIB, MIB, TIB
@@ -373,6 +374,22 @@ class TestTroubles:
         job = Engine(host, MemoryJournal()).start(made, 0)
         await job.finished.wait()
         assert isinstance(job.error, WrongState)
+        assert host.picture() == before
+
+    @in_loop
+    async def test_a_running_guest_gets_a_disk_only_once_its_device_is_there(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        host = await web("running")
+
+        async def never(dataset: str) -> str:
+            raise TimedOut(f"the device of volume {dataset} did not appear")
+
+        monkeypatch.setattr(host.devices, "wait", never)
+        before = host.picture()
+        error = await outcome(host, AttachDisk(id_of("web"), MIB))
+        assert error
+        assert error.what == "the device of volume rpool/vms/web.vdc did not appear"
         assert host.picture() == before
 
     @in_loop

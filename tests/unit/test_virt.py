@@ -14,6 +14,7 @@ import libvirt
 import libvirt_qemu
 import pytest
 
+from kldload_kvm.model import domain_resources
 from kldload_kvm.model.errors import (
     Busy,
     GuestFailed,
@@ -469,3 +470,86 @@ class TestAgent:
             patch.setattr(libvirt_qemu, "qemuAgentCommand", lambda *args: answer)
             async with connected() as connection:
                 assert not await Agent(Virt(connection)).answers(TEST_DOMAIN)
+
+
+class TestChanges:
+    """What is changed of a domain. The pretended hypervisor knows some of it; the bench knows all."""
+
+    @in_loop
+    async def test_a_definition_is_edited_in_one_call_and_keeps_its_secrets(self) -> None:
+        async with connected() as connection:
+            virt, web = Virt(connection), uuid_of("web")
+            graphics = "<graphics type='vnc' passwd='secret'/></devices>"
+            await virt.define(simple("web").replace("</devices>", graphics))
+            seen: list[str] = []
+
+            def change(xml: str) -> str:
+                seen.append(xml)
+                return xml.replace("/vms/web", "/vms/shop")
+
+            await virt.edit(web, change)
+            found = await virt.domain(web)
+            assert found
+            assert found.disks == {"vda": "/dev/zvol/rpool/vms/shop"}
+            assert "passwd='secret'" in seen[0]
+            assert "secret" not in found.xml
+
+            def kept(xml: str) -> str:
+                assert "passwd='secret'" in xml
+                return xml
+
+            await virt.edit(web, kept)
+
+    @in_loop
+    async def test_a_renamed_domain_starts_with_the_host_as_before(self) -> None:
+        async with connected() as connection:
+            virt, web = Virt(connection), uuid_of("web")
+            await virt.define(simple("web"))
+            await virt.set_autostart(web, True)
+            await virt.rename(web, "shop")
+            found = await virt.domain(web)
+            assert found
+            assert (found.name, found.autostart) == ("shop", True)
+            with pytest.raises(KvmError, match="was not renamed"):
+                await virt.rename(web, "test")
+
+    @in_loop
+    async def test_a_domain_whose_memory_is_saved_is_not_renamed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with connected() as connection:
+            virt, web = Virt(connection), uuid_of("web")
+            await virt.define(simple("web"))
+            monkeypatch.setattr(libvirt.virDomain, "hasManagedSaveImage", lambda self: 1)
+            with pytest.raises(WrongState) as caught:
+                await virt.rename(web, "shop")
+            assert "managedsave-remove" in caught.value.hint
+
+    @in_loop
+    async def test_cpus_and_memory_of_a_running_one(self) -> None:
+        async with connected() as connection:
+            virt, web = Virt(connection), uuid_of("web")
+            await virt.define(simple("web").replace("<vcpu>2", "<vcpu current='1'>2"))
+            await virt.start(web)
+            await virt.set_vcpus(web, 2)
+            await virt.set_balloon(web, 32 << 20)
+            assert domain_resources.amounts(await virt.live_xml(web)) == (32 << 20, 2)
+
+    @in_loop
+    async def test_devices_and_sizes_by_the_flags_that_say_where(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls: list[tuple[object, ...]] = []
+        for name in ("attachDeviceFlags", "detachDeviceFlags", "blockResize"):
+            monkeypatch.setattr(
+                libvirt.virDomain, name, lambda self, *args, name=name: calls.append((name, *args)), raising=True
+            )
+        monkeypatch.setattr(libvirt.virDomain, "blockInfo", lambda self, target: [1 << 30, 0, 0])
+        async with connected() as connection:
+            virt, web = Virt(connection), uuid_of("web")
+            await virt.define(simple("web"))
+            await virt.attach(web, "<disk/>", "live")
+            await virt.detach(web, "<disk/>", "config")
+            await virt.resize_disk(web, "vda", 1 << 30)
+            assert calls == [
+                ("attachDeviceFlags", "<disk/>", libvirt.VIR_DOMAIN_AFFECT_LIVE),
+                ("detachDeviceFlags", "<disk/>", libvirt.VIR_DOMAIN_AFFECT_CONFIG),
+                ("blockResize", "vda", 1 << 30, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES),
+            ]
+            assert await virt.disk_size(web, "vda") == 1 << 30

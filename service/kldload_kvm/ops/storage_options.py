@@ -29,12 +29,12 @@ class SetStorageOptions(VmRequest):
     @classmethod
     def parse(cls, target: str, args: list[Any], options: Mapping[str, Any]) -> Self:
         found = {key: check(options[key], WHAT) for key, check in SETTINGS.items() if key in options}
-        if not found:
-            raise InvalidArgument(WHAT, "none was named", f"name some of {', '.join(SETTINGS)}")
         return cls(target, found, options.get("target", ""))
 
     def plan(self, view: View) -> Plan:
         vm = view.vm(self.vm)
+        if not self.settings:
+            raise InvalidArgument(WHAT, "none was named", f"name some of {', '.join(SETTINGS)}")
         disks = (disk_of(vm, self.target),) if self.target else vm.disks
         if self.settings.get("refreservation") == "auto":
             self._check_room(view, vm)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..engine.plan import Run, step_kind
 from ..model.domain_devices import Device, device_of, unplaced
 from ..model.errors import GuestFailed, NotFound, TimedOut
+from ..model.inventory import device
 from ..waiting import until
 from .domains import DomainStep
 from .host import Host
@@ -48,9 +49,14 @@ class DeviceStep(DomainStep):
             raise NotFound(f"{self.name} was not changed", "it has no libvirt domain any more", "")
         return wanted.in_(domain.xml)
 
-    async def put(self, host: Host) -> None:
-        if not await self.found(host):
-            await host.virt.attach(self.uuid, self.xml, self.where)
+    async def put(self, host: Host, xml: str) -> None:
+        """Add it, once the device node of its volume is there, which comes and moves a little after the volume."""
+        if await self.found(host):
+            return
+        source = device_of(self.device, xml).source
+        if self.where == "live" and source.startswith(device("")):
+            await host.devices.wait(source.removeprefix(device("")))
+        await host.virt.attach(self.uuid, xml, self.where)
 
     async def take(self, host: Host) -> None:
         """Remove it; a running guest is waited for."""
@@ -81,7 +87,7 @@ class AttachDevice(DeviceStep):
         return f"add {self.what} to {self.place} of {self.name}"
 
     async def do(self, host: Host, run: Run) -> None:
-        await self.put(host)
+        await self.put(host, self.xml)
 
     async def done(self, host: Host, run: Run) -> bool:
         return bool(await self.found(host))
@@ -108,9 +114,9 @@ class DetachDevice(DeviceStep):
 
     async def undo(self, host: Host, run: Run) -> None:
         if self.where == "config":
-            await self.put(host)
-        elif await host.virt.state(self.uuid) not in OFF and not await self.found(host):
-            await host.virt.attach(self.uuid, unplaced(self.xml), self.where)
+            await self.put(host, self.xml)
+        elif await host.virt.state(self.uuid) not in OFF:
+            await self.put(host, unplaced(self.xml))
 
 
 @step_kind
