@@ -11,10 +11,10 @@ import pytest
 from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.job import Job, State
 from kldload_kvm.engine.journal import MemoryJournal
-from kldload_kvm.engine.plan import Plan
+from kldload_kvm.engine.plan import Plan, Run
 from kldload_kvm.model import properties, space
 from kldload_kvm.model.domain_xml import build
-from kldload_kvm.model.errors import KvmError, NoSpace
+from kldload_kvm.model.errors import HasClones, KvmError, NoSpace
 from kldload_kvm.model.inventory import IO_ERROR, NO_SPACE, SPARE, TRASH, Dataset
 from kldload_kvm.model.sizes import GIB, MIB
 from kldload_kvm.ops.clone import Clone
@@ -25,7 +25,7 @@ from kldload_kvm.ops.power import Resume
 from kldload_kvm.ops.request import Request, View
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
-from kldload_kvm.steps.volumes import KeepSpare
+from kldload_kvm.steps.volumes import CreateTrashEntry, KeepSpare
 from kldload_kvm.virt.domains import _fault
 from kldload_kvm.watch.space import FIRST, FORGOTTEN, LONGEST, SpaceWatch
 from loops import in_loop
@@ -144,6 +144,18 @@ class TestInAFullPool:
         full.host.troubles.meanwhile = lambda number: None
         full.host.troubles.at = -1
         assert (await full.run(Delete(id_of("web")))).state is State.SUCCEEDED
+
+    @in_loop
+    async def test_an_entry_that_still_holds_a_volume_never_becomes_the_spare(self) -> None:
+        """It could not be moved back: it must stay to be seen."""
+        full = await Full().prepare()
+        step = CreateTrashEntry("rpool/vms/.trash/web-1", {properties.REASON: "deleted"})
+        run = Run("5f3a", 0, {}, lambda done, total: None)
+        await step.do(full.host, run)
+        await full.host.zfs.rename("rpool/vms/web", "rpool/vms/.trash/web-1/web")
+        with pytest.raises(HasClones):
+            await step.undo(full.host, run)
+        assert "rpool/vms/.trash/web-1/web" in full.names
 
     @in_loop
     async def test_without_a_spare_entry_it_is_said_and_nothing_is_changed(self) -> None:
