@@ -202,9 +202,10 @@ class Watched:
         self.started: list[Request] = []
         self.refusal: KvmError | None = None
         self.watch = SpaceWatch(self, self.start)  # type: ignore[arg-type]
+        self.watch._sampled = 0
 
     async def refresh_zfs(self, plain: list[str], whole: list[str]) -> None:
-        assert (plain, whole) == (["rpool/vms"], [])
+        assert (plain, whole) == (["rpool/vms", "vmpool/vms"], [])
         self.reads += 1
         self.inventory.put_dataset(store(self.free))
 
@@ -265,6 +266,40 @@ class TestGoingOn:
         host.refusal = None
         await host.watch.look(FIRST)
         assert host.started == [Resume(id_of("web"))]
+
+
+class TestSampling:
+    @in_loop
+    async def test_once_a_minute_all_storages_with_one_command_and_it_carries_its_time(self) -> None:
+        host = Watched("", "running", free=50 * GIB)
+        for now in range(0, 600, 10):
+            await host.watch.look(now)
+        assert host.reads == 9
+        assert host.inventory.datasets["rpool/vms"].available == 50 * GIB
+        assert host.inventory.stores_at > 0
+
+    @in_loop
+    async def test_a_storage_that_is_not_there_is_not_asked_for(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        host.inventory.remove_dataset("vmpool/vms")
+        await SpaceWatch(host, lambda request: None).look(0)
+        assert host.memory_zfs.commands[-1].endswith(" rpool/vms")
+
+    @in_loop
+    async def test_what_cannot_be_read_is_said_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        host = Watched(free=50 * GIB)
+
+        async def fails(plain: list[str], whole: list[str]) -> None:
+            raise KvmError("the datasets cannot be listed", "the pool is suspended")
+
+        host.refresh_zfs = fails  # type: ignore[method-assign]
+        for now in (0, 100, 200):
+            await host.watch.look(now)
+        assert [record.getMessage() for record in caplog.records] == [
+            "the datasets cannot be listed: the pool is suspended"
+        ]
+        assert host.started == []
 
 
 class Stopped:
