@@ -11,15 +11,21 @@ import re
 import statistics
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from host import SETUP, call, daemon_pid, find, nothing_on_the_bus, remove_everything, run, wait_until
+from host import ROOT, SETUP, call, daemon_pid, find, nothing_on_the_bus, remove_everything, run, wait_until
 
 Work = Callable[[int], None]
 SOURCE = "bench"
-MOST = {"clone by busctl": 1.25, "kvm-clone": 0.4, "ten clones in one call": 1.0, "kvm-list, ten VMs": 4.0}
+MOST = {
+    "clone by busctl": 1.25, "kvm-clone": 0.4, "ten clones in one call": 1.0, "kvm-list, ten VMs": 4.0,
+    "snapshot of 200 VMs": 1.3, "the same, in a loop": 0.15,
+}  # fmt: skip
+MANY = [f"vmpool/vms/many-{number:03}" for number in range(200)]
+LOOPS = 3  # of a loop that takes as long as all the rest
 
 
 def pairs(count: int, ours: Work, floor: Work, clean: Work) -> dict[str, list[float]]:
@@ -80,6 +86,47 @@ def clone(path: str, *names: str) -> None:
     call(path, "Vm", "Clone", "asa{sv}", str(len(names)), *names, "1", "wait", "b", "true")
 
 
+def make_many() -> None:
+    """VMs of one volume each, as orphans: this is about ZFS, and no guest is to be held still."""
+    ours = "org.kldload.kvm:"
+    for name in MANY:
+        options = (f"{ours}vm={uuid.uuid4()}", f"{ours}role=disk", f"{ours}target=vda", "volmode=none")
+        run("zfs", "create", "-s", "-V", "16M", *(word for each in options for word in ("-o", each)), name)
+    wait_until(lambda: len(json.loads(run("kvm-list", "--json").stdout)) >= len(MANY), 120, "all VMs are on the bus")
+
+
+def snapshot_many(name: str) -> None:
+    call(ROOT, "Manager", "SnapshotAll", "a{sv}", "3", "wait", "b", "true", "storage", "s", "vmpool", "name", "s", name)
+
+
+def forget_many(*names: str) -> None:
+    for name in names:
+        run("zfs", "destroy", "-r", f"vmpool/vms@{name}")
+    time.sleep(6)
+
+
+def measure_many(count: int, samples: dict[str, dict[str, list[float]]]) -> None:
+    make_many()
+    samples["snapshot of 200 VMs"] = pairs(
+        count,
+        lambda n: snapshot_many(f"ours-{n}"),
+        lambda n: run("zfs", "snapshot", *(f"{name}@floor-{n}" for name in MANY)) and None,
+        lambda n: time.sleep(6),
+    )
+    show("snapshot of 200 VMs", samples, "one zfs snapshot with the same names")
+    forget_many(*(f"{whose}-{n}" for whose in ("ours", "floor") for n in range(count)))
+    loop = f"for name in {' '.join(MANY)}; do zfs snapshot $name@loop-$1; done"
+    samples["the same, in a loop"] = pairs(
+        LOOPS,
+        lambda n: snapshot_many(f"again-{n}"),
+        lambda n: run("sh", "-c", loop, "sh", str(n)) and None,
+        lambda n: time.sleep(6),
+    )
+    show("the same, in a loop", samples, "a shell's loop over zfs snapshot")
+    for name in MANY:
+        run("zfs", "destroy", "-r", name)
+
+
 def main() -> None:
     file, count = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 15
     run("sh", "-c", SETUP)
@@ -116,6 +163,11 @@ def main() -> None:
         lambda n: forget(*ten[n], *(f"{name}f" for name in ten[n])),
     )
     show("ten clones in one call", samples, "ten times the floor of one")
+
+    measure_many(count, samples)
+    wait_until(
+        lambda: len(json.loads(run("kvm-list", "--json").stdout)) == 1, 120, "the service sees that they are gone"
+    )
 
     clone(path, *(f"list-{number}" for number in range(9)))
     samples["kvm-list, ten VMs"] = pairs(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from host import GUEST, agent_is_up, domains, find, get, in_guest, run, wait_until, zfs
+from host import GUEST, ROOT, agent_is_up, domains, find, get, in_guest, run, wait_until, zfs
 
 CONF = Path("/etc/kldload-kvm/kvm.conf.d/90-lab-full.conf")
 MIB = 1 << 20
@@ -24,6 +24,7 @@ def pool(request: pytest.FixtureRequest) -> Iterator[str]:
     CONF.parent.mkdir(exist_ok=True)
     CONF.write_text("[storage labfull]\ndataset = labfull/vms\n")
     run("systemctl", "restart", "kldload-kvmd")
+    wait_until(lambda: get(ROOT, "Manager", "LibvirtVersion"), 60, "the service is connected to libvirt")
     yield "labfull/vms"
     for name in run("virsh", "list", "--all", "--name").stdout.split():
         if name.startswith("full-"):
@@ -35,9 +36,9 @@ def pool(request: pytest.FixtureRequest) -> Iterator[str]:
     disk.unlink()
 
 
-def fill(volume: str, start: int = 0) -> None:
+def fill(volume: str) -> None:
     """Write noise to a volume until ZFS has no space any more, and then in smaller bites."""
-    for block, seek in (("1M", start), ("64K", 8000), ("4K", 140000)):
+    for block, seek in (("1M", 0), ("64K", 8000), ("4K", 140000)):
         command = ("dd", "if=/dev/urandom", f"of=/dev/zvol/{volume}", f"bs={block}", f"seek={seek}", "oflag=direct")
         done = run(*command, check=False)
         assert "No space left" in done.stderr
@@ -53,7 +54,12 @@ def test_deleting_always_works(pool: str, vm: Callable[..., str]) -> None:
     assert int(zfs("get", "-Hpo", "value", "available", pool)[0]) < 64 * 1024
     plain = run("zfs", "create", "-o", "canmount=off", f"{pool}/plain", check=False)
     assert "out of space" in plain.stderr, "the pool is really full"
-    run("kvm-list")
+    wait_until(
+        lambda: get(f"{ROOT}/storage/labfull", "Storage", "Free") < 64 * 1024,
+        90,
+        "the service samples how full it is",
+    )
+    assert get(f"{ROOT}/storage/labfull", "Storage", "Overcommit") > 8
     names = zfs("list", "-H", "-r", "-t", "all", "-o", "name", "labfull")
     for command in (
         ("kvm-create", "full-new", "--storage", "labfull"),
@@ -63,6 +69,7 @@ def test_deleting_always_works(pool: str, vm: Callable[..., str]) -> None:
     ):
         done = run(*command, check=False)
         assert done.returncode == 7, (command, done.stderr)
+        assert "kept free" in done.stderr or command[0] == "kvm-snap", done.stderr
         assert zfs("list", "-H", "-r", "-t", "all", "-o", "name", "labfull") == names, command
     run("kvm-snap", "full-web", "delete", "@first", "--yes")
     run("kvm-delete", "full-web", "--yes")

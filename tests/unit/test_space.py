@@ -11,10 +11,10 @@ import pytest
 from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.job import Job, State
 from kldload_kvm.engine.journal import MemoryJournal
-from kldload_kvm.engine.plan import Plan
+from kldload_kvm.engine.plan import Plan, Run
 from kldload_kvm.model import properties, space
 from kldload_kvm.model.domain_xml import build
-from kldload_kvm.model.errors import KvmError, NoSpace
+from kldload_kvm.model.errors import HasClones, KvmError, NoSpace
 from kldload_kvm.model.inventory import IO_ERROR, NO_SPACE, SPARE, TRASH, Dataset
 from kldload_kvm.model.sizes import GIB, MIB
 from kldload_kvm.ops.clone import Clone
@@ -25,7 +25,7 @@ from kldload_kvm.ops.power import Resume
 from kldload_kvm.ops.request import Request, View
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
-from kldload_kvm.steps.volumes import KeepSpare
+from kldload_kvm.steps.volumes import CreateTrashEntry, KeepSpare
 from kldload_kvm.virt.domains import _fault
 from kldload_kvm.watch.space import FIRST, FORGOTTEN, LONGEST, SpaceWatch
 from loops import in_loop
@@ -146,6 +146,18 @@ class TestInAFullPool:
         assert (await full.run(Delete(id_of("web")))).state is State.SUCCEEDED
 
     @in_loop
+    async def test_an_entry_that_still_holds_a_volume_never_becomes_the_spare(self) -> None:
+        """It could not be moved back: it must stay to be seen."""
+        full = await Full().prepare()
+        step = CreateTrashEntry("rpool/vms/.trash/web-1", {properties.REASON: "deleted"})
+        run = Run("5f3a", 0, {}, lambda done, total: None)
+        await step.do(full.host, run)
+        await full.host.zfs.rename("rpool/vms/web", "rpool/vms/.trash/web-1/web")
+        with pytest.raises(HasClones):
+            await step.undo(full.host, run)
+        assert "rpool/vms/.trash/web-1/web" in full.names
+
+    @in_loop
     async def test_without_a_spare_entry_it_is_said_and_nothing_is_changed(self) -> None:
         full = await Full().prepare()
         await full.host.zfs.destroy(SPARE_NAME)
@@ -190,9 +202,10 @@ class Watched:
         self.started: list[Request] = []
         self.refusal: KvmError | None = None
         self.watch = SpaceWatch(self, self.start)  # type: ignore[arg-type]
+        self.watch._sampled = 0
 
     async def refresh_zfs(self, plain: list[str], whole: list[str]) -> None:
-        assert (plain, whole) == (["rpool/vms"], [])
+        assert (plain, whole) == (["rpool/vms", "vmpool/vms"], [])
         self.reads += 1
         self.inventory.put_dataset(store(self.free))
 
@@ -253,6 +266,40 @@ class TestGoingOn:
         host.refusal = None
         await host.watch.look(FIRST)
         assert host.started == [Resume(id_of("web"))]
+
+
+class TestSampling:
+    @in_loop
+    async def test_once_a_minute_all_storages_with_one_command_and_it_carries_its_time(self) -> None:
+        host = Watched("", "running", free=50 * GIB)
+        for now in range(0, 600, 10):
+            await host.watch.look(now)
+        assert host.reads == 9
+        assert host.inventory.datasets["rpool/vms"].available == 50 * GIB
+        assert host.inventory.stores_at > 0
+
+    @in_loop
+    async def test_a_storage_that_is_not_there_is_not_asked_for(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        host.inventory.remove_dataset("vmpool/vms")
+        await SpaceWatch(host, lambda request: None).look(0)
+        assert host.memory_zfs.commands[-1].endswith(" rpool/vms")
+
+    @in_loop
+    async def test_what_cannot_be_read_is_said_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        host = Watched(free=50 * GIB)
+
+        async def fails(plain: list[str], whole: list[str]) -> None:
+            raise KvmError("the datasets cannot be listed", "the pool is suspended")
+
+        host.refresh_zfs = fails  # type: ignore[method-assign]
+        for now in (0, 100, 200):
+            await host.watch.look(now)
+        assert [record.getMessage() for record in caplog.records] == [
+            "the datasets cannot be listed: the pool is suspended"
+        ]
+        assert host.started == []
 
 
 class Stopped:

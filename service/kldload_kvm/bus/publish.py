@@ -170,7 +170,7 @@ class Publisher:
             "Floor": space.floor(dataset, self.floor) if dataset else 0,
             "Provisioned": sum(each.size for each in volumes),
             "Overcommit": space.overcommit(dataset, volumes),
-            "SampledAt": self.inventory.used_at,
+            "SampledAt": max(self.inventory.used_at, self.inventory.stores_at),
             "Problem": "" if dataset else missing,
             "ImageDirectory": isos.mountpoint if isos and isos.mountpoint.startswith("/") else "",
             "Images": tuple(

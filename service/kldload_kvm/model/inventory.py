@@ -176,6 +176,7 @@ class Inventory:
         self.snapshots: dict[str, dict[str, Snapshot]] = defaultdict(dict)
         self.domains: dict[str, Domain] = {}
         self.used_at = 0  # when everything was read, in seconds since 1970
+        self.stores_at = 0  # when the storages alone were read again
         self._used_at: dict[str, int] = {}  # when one VM was read again since
         self.dirty: set[str] = set()
         self._volumes = _Index()  # by the id of the VM that they are of

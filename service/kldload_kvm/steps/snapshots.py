@@ -91,7 +91,9 @@ class TakeSnapshots(Step):
         return self.full_names
 
     async def do(self, host: Host, run: Run) -> dict[str, Any]:
-        reached = {vm: await self._consistency(host, run, vm) for vm in dict.fromkeys(self.volumes.values())}
+        vms = list(dict.fromkeys(self.volumes.values()))
+        found = await asyncio.gather(*(self._consistency(host, run, vm) for vm in vms))  # guests are waiting
+        reached = dict(zip(vms, found, strict=True))
         self._check(reached)
         domains = {vm: host.inventory.domains.get(self.uuids[vm]) for vm in reached}
         groups = await asyncio.to_thread(self._groups, reached, domains)  # much to compress, for many VMs

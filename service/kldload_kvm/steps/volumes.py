@@ -19,6 +19,7 @@ from ..model.errors import Busy, KvmError, NoSpace, NotFound, WrongState, ZfsFai
 from ..model.inventory import SPARE, is_trash
 from ..model.sizes import format_size
 from ..waiting import until
+from ..zfs import listing
 from .host import Host
 
 # What a clone must be given again: it inherits everything else from its parent, not from its origin (zfs-clone(8)).
@@ -220,10 +221,12 @@ class CreateTrashEntry(Creating):
             await host.zfs.rename(spare, self.dataset)
 
     async def undo(self, host: Host, run: Run) -> None:
-        """What held nothing becomes the spare, if there is none: the pool may be full."""
+        """An entry that holds nothing becomes the spare, if there is none: the pool may be full."""
         spare = f"{self.dataset.rpartition('/')[0]}/{SPARE}"
         if await is_ours(host, self.dataset, run) and await guid_of(host, spare) is None:
-            await host.zfs.rename(self.dataset, spare)
+            datasets, _ = await listing.everything(host.zfs, [self.dataset])
+            if len(datasets) == 1:
+                await host.zfs.rename(self.dataset, spare)
         await super().undo(host, run)
 
 

@@ -1,6 +1,8 @@
-"""Guests that stopped because their pool was full: they go on once there is room again, and only those do.
+"""How full the storages are, sampled; and guests that stopped because their pool was full, which go on once there is
+room.
 
-QEMU pauses a guest whose write finds no space (its default, werror=enospc), and repeats the write when it goes on.
+No event tells of space. QEMU pauses a guest whose write finds none (its default, werror=enospc), and repeats the write
+when the guest goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from ..steps.host import Host
 log = logging.getLogger(__name__)
 
 PERIOD = 10.0
+SAMPLE = 60.0  # seconds; one zfs command reads all storages
 FIRST, LONGEST = 10.0, 600.0  # a guest that stops again soon waits longer each time, in seconds
 FORGOTTEN = 1800.0
 
@@ -40,6 +43,8 @@ class SpaceWatch:
     def __init__(self, host: Host, start: Callable[[Request], object]) -> None:
         self.host, self._start = host, start
         self._attempts: dict[str, Attempt] = {}
+        self._sampled = -SAMPLE
+        self._told = ""
 
     async def keep(self) -> None:
         """Look every few seconds, until cancelled."""
@@ -48,19 +53,25 @@ class SpaceWatch:
             await self.look(time.monotonic())
 
     async def look(self, now: float) -> None:
-        """Let those go on that can. Where nobody waits, nothing is asked of the host."""
+        """Let those go on that can. Where nobody waits, the host is asked only when a sample is due."""
         stopped = [vm for vm in map(self.host.inventory.vm, self.host.inventory.vm_ids()) if vm and waits(vm)]
-        if not stopped:
-            return
-        parents = sorted({vm.first.name.rpartition("/")[0] for vm in stopped})
+        if (stopped or now >= self._sampled + SAMPLE) and await self._sample(now):
+            for vm in stopped:
+                self._consider(vm, now)
+
+    async def _sample(self, now: float) -> bool:
+        inventory = self.host.inventory
+        self._sampled = now
         try:
-            await self.host.refresh_zfs(parents, [])
+            await self.host.refresh_zfs([each for each in inventory.parents.values() if each in inventory.datasets], [])
         except KvmError as error:
-            log.warning("%s: %s", error.what, error.why)
-            return
+            if str(error) != self._told:
+                log.warning("%s: %s", error.what, error.why)
+            self._told = str(error)
+            return False
+        self._told, inventory.stores_at = "", int(time.time())
         self.host.published()
-        for vm in stopped:
-            self._consider(vm, now)
+        return True
 
     def _consider(self, vm: Vm, now: float) -> None:
         store = self.host.inventory.datasets.get(vm.first.name.rpartition("/")[0])
