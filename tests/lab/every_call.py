@@ -22,6 +22,8 @@ BY_NAME = {
     "name": "denied-0",
     "action": "org.kldload.kvm.delete",
     "snapshot": "stable",
+    "target": "vda",
+    "mac": "52:54:00:00:00:01",
 }
 
 
