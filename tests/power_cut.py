@@ -1,5 +1,6 @@
 """The side of the power cuts that is on the bench. lab/powercuts, outside, calls it, and cuts the power between calls.
 
+    power_cut.py scenes                the operations that there are, and whether each changes volumes or snapshots
     power_cut.py ready                 two storages, a bystander, nothing else
     power_cut.py written               writes twice to an idle disk, and flushes between; says what the disk then reads
     power_cut.py read                  says what it reads
@@ -38,6 +39,10 @@ IDLE = "/dev/disk/by-id/virtio-lab-vmpool-part9"
 """What ZFS leaves free at the end of a disk. Nobody writes to this pool meanwhile, so nobody flushes its disk."""
 JOBS = f"{ROOT}/job/"
 FINAL = ("succeeded", "failed", "cancelled")
+
+
+def scenes() -> dict[str, bool]:
+    return {operation: bool(scene.adds or scene.removes) for operation, scene in SCENES.items()}
 
 
 def ready() -> None:
@@ -132,7 +137,7 @@ def _is_connected() -> bool:
 
 def main() -> None:
     word, *arguments = sys.argv[1:]
-    does = {each.__name__: each for each in (ready, written, read, scene, start, look)}
+    does = {each.__name__: each for each in (scenes, ready, written, read, scene, start, look)}
     with contextlib.suppress(BrokenPipeError):
         print(json.dumps(does[word](*arguments)), flush=True)  # type: ignore[operator]
 

@@ -23,12 +23,6 @@ INSIDE = f"{project.INSIDE}/tests/power_cut.py"
 LATEST = 6.0
 """Seconds after the call by which the power is cut."""
 HEAD = "| | operation | cut | the job | the host |\n|---|---|---|---|---|\n"
-LIST = """
-import json, sys
-sys.path.insert(0, "{tests}")
-from scenarios import SCENES
-print(json.dumps([[name, bool(scene.adds or scene.removes)] for name, scene in SCENES.items()]))
-"""
 
 
 @dataclass(frozen=True)
@@ -54,15 +48,17 @@ def main(arguments: list[str]) -> int:
     return 1 if wrong else 0
 
 
-def choices(scenes: list[tuple[str, bool]], seed: str) -> Iterator[Cut]:
+def choices(scenes: dict[str, bool], seed: str) -> Iterator[Cut]:
     """Without end: a shuffled pack in which what changes volumes is twice, and another one after it.
 
-    >>> next(choices([("vm.start", False)], "1")).operation
+    scenes: each operation, and whether it does.
+
+    >>> next(choices({"vm.start": False}, "1")).operation
     'vm.start'
     """
     chance = random.Random(seed)
     while True:
-        pack = [name for name, changes in scenes for _ in range(2 if changes else 1)]
+        pack = [name for name, changes in scenes.items() for _ in range(2 if changes else 1)]
         chance.shuffle(pack)
         for operation in pack:
             yield Cut(operation, round(chance.uniform(0.0, LATEST), 2))
@@ -83,10 +79,7 @@ def _loses_what_was_not_flushed(node: Node) -> Node:
 
 def _all(node: Node, chosen: argparse.Namespace) -> int:
     """How many went wrong."""
-    scenes = json.loads(
-        shell.output(node, f"python3 -B - <<'END'\n{LIST.format(tests=f'{project.INSIDE}/tests')}END\n")
-    )
-    cuts, wrong = choices(scenes, chosen.seed), 0
+    cuts, wrong = choices(_inside(node, "scenes"), chosen.seed), 0
     chosen.table.parent.mkdir(parents=True, exist_ok=True)
     with chosen.table.open("w", encoding="utf-8") as table:
         table.write(HEAD)
