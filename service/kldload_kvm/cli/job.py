@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ EXAMPLES = """\
   kvm-job show 42
   kvm-job wait $(kvm-clone --no-wait template web-1)
   kvm-clone template web-1 --dry-run && kvm-job apply 42"""
+
+NO_LOGIN = 0xFFFFFFFF
+"""No login, or none that is known: a service's."""
 
 ACTIONS = {
     "list": "list running jobs, plans and those that ended not long ago",
@@ -104,13 +108,27 @@ def show(command: Command, job: Job) -> None:
         return
     now = job.end_time or time.time_ns() // 1000
     print(f"Job {job.id}: {job.description}")
-    print(f"  {job.state}, {(now - job.start_time) / 1e6:.1f} s, started {started(job)} by uid {job.started_by_uid}")
+    seconds = (now - job.start_time) / 1e6
+    print(f"  {job.state}, {seconds:.1f} s, started {started(job)} by {_user(job.started_by_uid)}{_login(job)}")
     for number, step in enumerate(job.steps, 1):
         print(f"  {number}. [{step['state']}] {step['description']}")
     for name in job.destroys:
         print(f"  destroys {name}")
     for line in job.error_message.splitlines():
         print(f"  {line}")
+
+
+def _login(job: Job) -> str:
+    """Who had logged in, where that was somebody else, such as before sudo."""
+    login = job.started_by_login_uid
+    return "" if login in (NO_LOGIN, job.started_by_uid) else f", logged in as {_user(login)}"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def started(job: Job) -> str:
