@@ -29,10 +29,6 @@ CARRIED = frozenset({
 })  # fmt: skip
 
 
-OF_ENTRIES = (properties.VM, properties.NAME, properties.UUID, properties.REASON, properties.UID, properties.DOMAIN)
-"""What a trash entry may say."""
-
-
 class Creating(Step):
     """A step that creates a dataset: told, and undone, by the tag that it was created with."""
 
@@ -216,8 +212,11 @@ class CreateTrashEntry(Creating):
             if await guid_of(host, spare) is None:
                 hint = "purge what waits there (kvm-trash list), or delete without the trash: kvm-delete --now"
                 raise NoSpace("nothing was moved to the trash", error.why, hint) from None
-            # First what it is, then its place: a spare that says too much is set anew the next time.
-            await host.zfs.set(spare, {**dict.fromkeys(OF_ENTRIES, ""), **values})
+            # First what it is, then its place: what a spare still says of another, that came to nothing, is cleared.
+            for key in await host.zfs.local_properties(spare):
+                if key.startswith(properties.PREFIX) and key not in values:
+                    await host.zfs.inherit(spare, key)
+            await host.zfs.set(spare, values)
             await host.zfs.rename(spare, self.dataset)
 
     async def undo(self, host: Host, run: Run) -> None:
