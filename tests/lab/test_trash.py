@@ -140,8 +140,8 @@ def test_a_clone_is_promoted_so_that_its_origin_can_go_under_a_running_guest(vm:
     run("kvm-clone", "template", "web-2")
     run("kvm-vm", "start", "web-2")
     run("kvm-delete", "template", "--promote")
-    assert zfs("get", "-H", "-o", "value", "origin", "rpool/vms/web-2", "rpool/vms/web-1") == [
-        "-", "rpool/vms/web-2@stable",
+    assert zfs("get", "-H", "-o", "name,value", "origin", "rpool/vms/web-1", "rpool/vms/web-2") == [
+        "rpool/vms/web-1\trpool/vms/web-2@stable", "rpool/vms/web-2\t-",
     ]  # fmt: skip
     (entry,) = entries()
     assert entry["held-by"] == []
