@@ -170,6 +170,14 @@ class TestRestoreRefusals:
         host.inventory.put_dataset(volume("rpool/vms/renamed", vm="web"))
         assert refusal(host).why == "its VM is there, as renamed"
 
+    def test_a_disk_that_was_taken_out_of_its_vm_is_not_a_reason_to_delete_that(self, host: World) -> None:
+        host.vm("web")
+        entry(host)
+        host.inventory.put_dataset(volume(f"{TRASH}/web.vdb", target="vdb", vm="web"))
+        error = refusal(host)
+        assert "kvm-delete" not in error.hint
+        assert f"zfs rename {TRASH}/web.vdb rpool/vms/web.vdb" in error.hint
+
     def test_there_is_nothing_in_it(self, host: World) -> None:
         entry(host)
         assert isinstance(refusal(host), NotFound)

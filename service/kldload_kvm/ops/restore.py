@@ -84,7 +84,11 @@ class RestoreTrash(Request):
         """Where each volume goes. Raises AlreadyExists, naming what is there."""
         what = f"{entry.id} was not restored"
         if there := view.inventory.vm(entry.vm):
-            raise AlreadyExists(what, f"its VM is there, as {there.name}", f"delete it first: kvm-delete {there.name}")
+            hint = f"delete it first: kvm-delete {there.name}"
+            if not any(volume.name.endswith(f"/{entry.name}") for volume in entry.volumes):
+                moves = "; ".join(f"zfs rename {v.name} {_before(entry, v)}" for v in entry.volumes)
+                hint = f"it is a disk that was taken out of it: {moves}, and virsh attach-disk {there.name}"
+            raise AlreadyExists(what, f"its VM is there, as {there.name}", hint)
         view.check_name_free(name)
         check_fits(what, entry.parent, name)
         moved = {volume.name: f"{entry.parent}/{_renamed(volume, entry.name, name)}" for volume in entry.volumes}
