@@ -12,11 +12,15 @@ from host import ROOT, SETUP, get, nothing_on_the_bus, remove_everything, run, w
 
 @pytest.fixture(scope="session", autouse=True)
 def host() -> Iterator[None]:
-    """The two storages of the bench, empty, and the service at work on them."""
+    """The two storages of the bench, empty, and the service at work on them, without a history."""
     run("sh", "-c", SETUP)
     remove_everything()
-    run("systemctl", "stop", "kldload-kvm-snapshot.timer", check=False)  # else an hour may strike in a test
-    run("systemctl", "restart", "kldload-kvmd")
+    timers = ("kldload-kvm-snapshot.timer", "kldload-kvm-trash.timer")
+    run("systemctl", "stop", *timers, check=False)  # else an hour may strike in a test
+    run("systemctl", "stop", "kldload-kvmd")
+    for file in Path("/var/lib/kldload-kvm").glob("journal.db*"):
+        file.unlink()
+    run("systemctl", "start", "kldload-kvmd")
     wait_until(lambda: get(ROOT, "Manager", "LibvirtVersion"), 60, "the service is connected to libvirt")
     yield
     remove_everything()
