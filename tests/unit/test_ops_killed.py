@@ -1,0 +1,149 @@
+"""Every operation, with the service killed at every single change of the host and every write to the journal.
+
+The next service has the journal and the host, and nothing else. What it makes of them is the host as before, or as
+after; whoever was held still goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+
+from kldload_kvm.engine.engine import Engine
+from kldload_kvm.engine.job import Job, State
+from kldload_kvm.engine.sqlite_journal import SCHEMA, SqliteJournal
+from loops import in_loop
+from memory_host import MemoryHost, Troubles
+from unit.test_ops_undone import (  # noqa: F401 -- fixtures
+    CASES,
+    REPEATED,
+    WITH_A_FINISH,
+    Case,
+    conversion,
+    differences,
+    firmware,
+    host_for,
+    no_waiting,
+    picture,
+    view,
+)
+from unit.test_recovery import Killed, Moments
+
+T = TypeVar("T")
+
+
+class KillableTroubles(Troubles):
+    """A moment before and after each change."""
+
+    moment: Callable[[str], None] = staticmethod(lambda what="": None)
+
+    async def change(self, what: str, effect: Callable[[], T]) -> T:
+        self.done.append(what)
+        await asyncio.sleep(0)
+        self.moment(f"before {what}")
+        result = effect()
+        self.moment(f"after {what}")
+        return result
+
+
+class MemorySqlite(SqliteJournal):
+    """The journal, in a database that outlives it. moment: before and after each transaction."""
+
+    def __init__(self, db: sqlite3.Connection, moment: Callable[[str], None] = lambda what: None) -> None:
+        self._outliving = db
+        self.moment: Callable[[str], None] = lambda what: None
+        super().__init__(None)  # type: ignore[arg-type]
+        self.moment = moment
+
+    def _connected(self) -> sqlite3.Connection:
+        self._outliving.executescript(SCHEMA)
+        return self._outliving
+
+    def _keep_room(self) -> None:
+        return None
+
+    def _transaction(self, batch: list[Any]) -> None:
+        self.moment("before a write")
+        super()._transaction(batch)
+        self.moment("after a write")
+
+
+async def killable(case: Case) -> MemoryHost:
+    host = await host_for(case)
+    troubles = KillableTroubles()
+    host.troubles = host.memory_virt.troubles = host.devices.troubles = troubles  # type: ignore[attr-defined]
+    host.memory_zfs.through = troubles.change
+    return host
+
+
+async def killed_at(case: Case, last: int) -> tuple[MemoryHost, sqlite3.Connection, str]:
+    """A host on which the service was killed at that moment, what is left of its journal, and what the moment was;
+    empty if it never came so far."""
+    host = await killable(case)
+    db = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+    moments = Moments(last)
+    at = ""
+
+    def moment(what: str) -> None:
+        nonlocal at
+        try:
+            moments(what)
+        except Killed:
+            at = at or what
+            raise
+
+    engine = Engine(host, MemorySqlite(db, moment), at_once=2)
+    plan = case.make(host).plan(view(host))
+    host.troubles.moment = moment  # type: ignore[attr-defined]
+    job = engine.start(plan, 0)
+    task = engine._tasks[job.id]
+    await asyncio.wait([task], timeout=20)
+    assert task.done() and isinstance(task.exception(), Killed | BaseExceptionGroup | None), task
+    engine.journal._thread.shutdown()  # type: ignore[attr-defined]
+    host.troubles.moment = lambda what="": None  # type: ignore[attr-defined]
+    return host, db, at
+
+
+async def recovered(host: MemoryHost, db: sqlite3.Connection) -> Job | None:
+    await host.known()
+    engine = Engine(host, MemorySqlite(db))
+    await engine.load()
+    engine.recover()
+    for job in list(engine.jobs.values()):
+        await asyncio.wait_for(job.finished.wait(), 20)
+    assert not engine.locks._holders
+    engine.journal._thread.shutdown()  # type: ignore[attr-defined]
+    return next(iter(engine.jobs.values()), None)
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name.replace(" ", "-"))
+def case(request: pytest.FixtureRequest) -> Case:
+    found: Case = request.param
+    return found
+
+
+@in_loop
+async def test_killed_at_any_moment_the_host_is_as_before_or_as_after(case: Case) -> None:
+    before = picture(await killable(case))
+    guids = (await killable(case)).memory_zfs.guids()
+    host, _, _ = await killed_at(case, 10_000)
+    after = picture(host)
+    for last in range(10_000):
+        host, db, at = await killed_at(case, last)
+        if not at:
+            break
+        job = await recovered(host, db)
+        found = picture(host)
+        if job is None or job.state is not State.SUCCEEDED:
+            if case.name in REPEATED:
+                continue
+            assert differences(found, before) == [], (last, at, job and job.error)
+            assert {name: host.memory_zfs.guids()[name] for name in guids} == guids, at
+        elif job.result.get("applied") != "at next boot" or not case.name.startswith("set-"):
+            assert differences(found, after) == [], (last, at)
+        if job and job.error:
+            assert "not undone" not in job.error.hint, (last, at, job.error.hint)
