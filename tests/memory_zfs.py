@@ -370,7 +370,10 @@ class MemoryZfs(Zfs):
         del self.sets[dataset]
 
     def _set(self, *args: str) -> None:
-        *pairs, name = args
+        for name in (each for each in args if "=" not in each):
+            self._set_one(name, *(each for each in args if "=" in each))
+
+    def _set_one(self, name: str, *pairs: str) -> None:
         record = self._find(name)
         for key, _, value in (pair.partition("=") for pair in pairs):
             if key == "volsize":

@@ -68,6 +68,11 @@ class Engine:
         for job in self._recovery.open_jobs:
             self._begin(job, self._recovery.run(job))
 
+    def left_open(self) -> tuple[str, ...]:
+        """What is touched by the jobs that an earlier daemon left open and that are still to be compared with what the
+        storages have seen."""
+        return tuple(name for job in self._recovery.open_jobs for step in job.plan.steps for name in step.touches())
+
     def propose(self, plan: Plan, uid: int, login: int = NO_LOGIN) -> Job:
         """A job that is only planned."""
         return self._new_job(plan, uid, login)
