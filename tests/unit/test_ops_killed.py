@@ -16,12 +16,13 @@ import pytest
 from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.job import Job, State
 from kldload_kvm.engine.sqlite_journal import SCHEMA, SqliteJournal
+from kldload_kvm.model.trash import entries
+from kldload_kvm.steps import volumes
 from loops import in_loop
 from memory_host import MemoryHost, Troubles
 from unit.test_ops_undone import (  # noqa: F401 -- fixtures
     CASES,
     REPEATED,
-    WITH_A_FINISH,
     Case,
     conversion,
     differences,
@@ -147,3 +148,65 @@ async def test_killed_at_any_moment_the_host_is_as_before_or_as_after(case: Case
             assert differences(found, after) == [], (last, at)
         if job and job.error:
             assert "not undone" not in job.error.hint, (last, at, job.error.hint)
+
+
+async def killed_after(name: str, words: str) -> tuple[MemoryHost, sqlite3.Connection]:
+    """The host on which the service was killed in that operation, after the first change with these words in it."""
+    case = next(each for each in CASES if each.name == name)
+    for last in range(10_000):
+        host, db, at = await killed_at(case, last)
+        if at.startswith("after") and words in at:
+            return host, db
+        assert at, f"{name} never came to {words}"
+    raise AssertionError
+
+
+async def used(host: MemoryHost, guest: str, dataset: str) -> None:
+    """Somebody starts a guest by virsh, it writes to a disk, and is off again."""
+    host.memory_virt.put(host.guest(guest), "running")
+    host.memory_zfs.sets[dataset].contents = b"what the guest wrote"
+    host.memory_virt.put(host.guest(guest), "shutoff")
+
+
+STARTED_MEANWHILE = [
+    ("rollback past a newer snapshot", "promote rpool/vms/web", "web", "rpool/vms/web"),
+    ("attach-disk to a running VM", "attach config", "web", "rpool/vms/web.vdb"),
+    ("clone", "define a", "a", "rpool/vms/a"),
+    ("copy in full", "define a", "a", "rpool/vms/a"),
+]
+
+
+@pytest.mark.parametrize(("name", "words", "guest", "dataset"), STARTED_MEANWHILE)
+@in_loop
+async def test_what_a_guest_wrote_while_the_service_was_dead_goes_to_the_trash(
+    name: str, words: str, guest: str, dataset: str
+) -> None:
+    before = picture(await killable(next(each for each in CASES if each.name == name)))
+    host, db = await killed_after(name, words)
+    await used(host, guest, dataset)
+    job = await recovered(host, db)
+    await host.known()
+    assert job and job.error
+    trash = f"{dataset.rpartition('/')[0]}/.trash/"
+    kept = [each for each in host.memory_zfs.sets.values() if each.contents == b"what the guest wrote"]
+    assert [each.name.startswith(trash) for each in kept] == [True]
+    left = {each for each in differences(picture(host), before) if not each.startswith(trash[:-1])}
+    left = {each for each in left if "@clone-" not in each}  # on which what is kept hangs
+    assert left == ({"domain web"} if "running" in name else set())  # which was on, and is off
+    (entry,) = entries(host.inventory)
+    assert (entry.id, entry.name, entry.reason) == (f"{guest}-{job.id}", guest, "rolled-back")
+
+
+@in_loop
+async def test_a_clone_that_was_started_while_the_service_was_dead_and_runs_is_left_whole_and_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(volumes.no_longer_busy, "__defaults__", (0.0,))
+    host, db = await killed_after("clone", "define a")
+    host.memory_virt.put(host.guest("a"), "running")
+    job = await recovered(host, db)
+    assert job and job.error
+    assert "define the libvirt domain a (it was started meanwhile)" in job.error.hint
+    assert host.guest("a").state == "running"
+    assert {"rpool/vms/a", "rpool/vms/a.nvram"} <= host.memory_zfs.sets.keys()
+    assert "rpool/vms/b" not in host.memory_zfs.sets

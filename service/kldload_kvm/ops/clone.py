@@ -15,7 +15,7 @@ from ..model.sizes import format_size
 from ..steps.copies import CopyVolume, DropTaken
 from ..steps.domains import DefineDomain, StartDomain, StartNetwork
 from ..steps.seeds import WriteCloneSeed
-from ..steps.volumes import CloneVolume, CreateVolume
+from ..steps.volumes import CloneVolume, CreateVolume, NoteWritten
 from .request import (
     View,
     VmRequest,
@@ -87,6 +87,8 @@ class Clone(VmRequest):
             prepare += part
         prepare += [step for each in clones for step in each.seed_steps()]
         *early, last = [each.define() for each in clones]
+        if early:  # from then on whoever starts one of them has it written to
+            prepare.append(NoteWritten(tuple(target for each in clones[:-1] for target in each.targets.values())))
         prepare += early
         finish: list[Step] = []
         if self.full and not self.snapshot:

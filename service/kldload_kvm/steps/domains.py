@@ -46,7 +46,11 @@ class DefineDomain(DomainStep):
         return await host.virt.domain(self.uuid) is not None
 
     async def undo(self, host: Host, run: Run) -> None:
-        if await self.done(host, run):
+        domain = await host.virt.domain(self.uuid)
+        if domain and domain.active:  # undefined, it would be gone with all its disks as soon as it is off
+            hint = "shut it down, and undefine it"
+            raise WrongState(f"{self.name} was not undefined", "it was started meanwhile", hint)
+        if domain:
             await host.virt.undefine(self.uuid)
 
 
