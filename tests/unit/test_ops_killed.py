@@ -16,6 +16,7 @@ import pytest
 from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.job import Job, State
 from kldload_kvm.engine.sqlite_journal import SCHEMA, SqliteJournal
+from kldload_kvm.model.errors import ZfsFailed
 from kldload_kvm.model.trash import entries
 from kldload_kvm.steps import volumes
 from loops import in_loop
@@ -210,3 +211,18 @@ async def test_a_clone_that_was_started_while_the_service_was_dead_and_runs_is_l
     assert host.guest("a").state == "running"
     assert {"rpool/vms/a", "rpool/vms/a.nvram"} <= host.memory_zfs.sets.keys()
     assert "rpool/vms/b" not in host.memory_zfs.sets
+
+
+@in_loop
+async def test_a_vm_is_not_started_again_on_volumes_of_which_only_some_could_be_brought_back() -> None:
+    host, db = await killed_after("rollback of a running VM", "promote rpool/vms/web")
+
+    def broken(what: str = "") -> None:
+        if what.startswith("before zfs rename rpool/vms/.trash") and what.endswith(".nvram"):
+            raise ZfsFailed("it was not renamed", "the pool is on fire", "")
+
+    host.troubles.moment = broken  # type: ignore[attr-defined]
+    job = await recovered(host, db)
+    assert job and job.error
+    assert "force web off (what was done after it is still there)" in job.error.hint
+    assert host.guest("web").state == "shutoff"

@@ -238,6 +238,24 @@ async def test_what_could_not_be_undone_is_named(tmp_path: Path) -> None:
     assert job.error and "not undone: put a" in job.error.hint
 
 
+@in_loop
+async def test_what_was_being_undone_is_undone_although_somebody_else_did_what_its_commit_point_is(
+    tmp_path: Path,
+) -> None:
+    host = ToyHost(dict(BEFORE), before={"old-1"})
+    host.moment = lambda what: (_ for _ in ()).throw(Killed()) if what == "after undoing c" else None
+    with journal(tmp_path) as made:
+        engine = Engine(host, made)
+        job = engine.start(PLAN, 0)
+        await asyncio.wait([engine._tasks[job.id]])
+    host.moment = lambda what: None
+    assert host.things.keys() == {*BEFORE, "a", "b"}
+    del host.things["old-1"]
+    _, (job,) = await recovered(host, tmp_path)
+    assert job.state is State.FAILED
+    assert host.things.keys() == BEFORE.keys() - {"old-1"}
+
+
 class Vanishing(ToyHost):
     """A host whose libvirt goes away as soon as a step fails, and then comes back."""
 

@@ -92,7 +92,6 @@ class Recovery:
             await asyncio.sleep(PAUSE)
 
     async def _undo(self, job: Job) -> Outcome:
-        job.set_state(State.UNDOING)
         left = await self.engine.backward(job)
         hint = f"not undone: {', '.join(left)}" if left else "try again"
         why = "kldload-kvmd was stopped in the middle of it; what it had done was undone"

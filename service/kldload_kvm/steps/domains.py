@@ -205,9 +205,11 @@ class StartDomain(DomainStep):
 @step_kind
 @dataclass(frozen=True)
 class ForceOff(DomainStep):
-    """Pull the power cord. Undo starts the VM again: it had been running."""
+    """Pull the power cord. Undo starts the VM again, for it had been running; but not on volumes of which only some are
+    as they were."""
 
     kind = "domain.force-off"
+    undone_last = True
 
     def describe(self) -> str:
         return f"force {self.name} off"
