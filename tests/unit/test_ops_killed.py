@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -16,8 +16,9 @@ import pytest
 from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.job import Job, State
 from kldload_kvm.engine.sqlite_journal import SCHEMA, SqliteJournal
-from kldload_kvm.model.errors import ZfsFailed
+from kldload_kvm.model.errors import Interrupted, ZfsFailed
 from kldload_kvm.model.trash import entries
+from kldload_kvm.steps import host as host_room
 from kldload_kvm.steps import volumes
 from loops import in_loop
 from memory_host import MemoryHost, Troubles
@@ -226,3 +227,20 @@ async def test_a_vm_is_not_started_again_on_volumes_of_which_only_some_could_be_
     assert job and job.error
     assert "force web off (what was done after it is still there)" in job.error.hint
     assert host.guest("web").state == "shutoff"
+
+
+@in_loop
+async def test_a_pool_that_was_imported_to_be_read_only_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = picture(await killable(next(each for each in CASES if each.name == "delete")))
+    host, db = await killed_after("delete", "rename")
+    asked: list[Sequence[str]] = []
+
+    async def read_only(pools: Sequence[str]) -> Sequence[str]:
+        asked.append(pools)
+        return pools if len(asked) == 1 else []
+
+    monkeypatch.setattr(host_room, "read_only", read_only)
+    job = await recovered(host, db)
+    assert asked == [["rpool"], ["rpool"]]
+    assert job and isinstance(job.error, Interrupted)
+    assert differences(picture(host), before) == []
