@@ -400,6 +400,8 @@ class MemoryAgent:
         return self._there(uuid).frozen
 
     async def thaw(self, uuid: str) -> int:
+        if self.virt.guests[uuid].state == "shutoff":
+            return 0  # "is not frozen either"
         guest = self._there(uuid)
         with suppress(KvmError):  # "tries for a minute"
             await self.virt.troubles.change(f"thaw {guest.name}", lambda: setattr(guest, "frozen", False))

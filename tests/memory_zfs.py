@@ -208,6 +208,7 @@ class MemoryZfs(Zfs):
                 "name": record.name, "type": record.kind, "used": "4096", "available": "80000000000",
                 "origin": record.origin.full if record.origin else "-",
                 "volsize": str(record.size) if volume else "-",
+                "written": str(self._written(record)),
                 "volblocksize": "65536" if volume else "-",
                 "mountpoint": "-" if volume else "none",
             }  # fmt: skip
@@ -220,6 +221,13 @@ class MemoryZfs(Zfs):
             return DEFAULTS[column]
         # User properties are inherited, by a snapshot from its dataset as well.
         return self._value(self.sets[above], column) if ":" in column and above in self.sets else "-"
+
+    def _written(self, record: Set) -> int:
+        """Since the newest snapshot, or else since its origin."""
+        *_, last = [None, record.origin, *self.of(record.name)]
+        if last is None:
+            return 12288 + len(record.contents)
+        return 0 if last.contents == record.contents else 4096 + len(record.contents)
 
     def _source(self, record: Set | Snap, key: str) -> str:
         if key in record.values or key == "refreservation":  # of a volume that is always its own
@@ -370,7 +378,10 @@ class MemoryZfs(Zfs):
         del self.sets[dataset]
 
     def _set(self, *args: str) -> None:
-        *pairs, name = args
+        for name in (each for each in args if "=" not in each):
+            self._set_one(name, *(each for each in args if "=" in each))
+
+    def _set_one(self, name: str, *pairs: str) -> None:
         record = self._find(name)
         for key, _, value in (pair.partition("=") for pair in pairs):
             if key == "volsize":

@@ -72,7 +72,7 @@ class Daemon:
         self.journal = SqliteJournal(Path(os.environ.get("STATE_DIRECTORY", "/var/lib/kldload-kvm")))
         self.engine = Engine(self.host, self.journal, kept=settings.jobs_kept, per_user=settings.jobs_per_user)
         self.engine.on_end = self._job_ended
-        self.marks = Marks(self.host, self.journal.mark, self.journal.advance)
+        self.marks = Marks(self.host, self.journal.mark, self.journal.advance, self.engine.left_open)
         interfaces = contract_files.interfaces()
         self.tree = Tree(interfaces, sender(bus))
         self.facts = Facts()

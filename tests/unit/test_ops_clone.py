@@ -105,7 +105,7 @@ class TestSteps:
         made = plan(host, *names)
         assert kinds(made).count(TakeSnapshot) == 1
         assert kinds(made).count(CloneVolume) == 20
-        assert [len(each) for each in batches(made)] == [1, 20, 9, 1]
+        assert [len(each) for each in batches(made)] == [1, 20, 1, 9, 1]
         assert [step.name for step in defined(made)] == names
         assert made.result["names"] == tuple(names)
         assert len({step.uuid for step in defined(made)} | set(made.result["vms"])) == 20

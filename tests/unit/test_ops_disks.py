@@ -32,7 +32,7 @@ from kldload_kvm.ops.resize import Resize
 from kldload_kvm.steps import devices
 from kldload_kvm.steps.devices import AttachDevice, DetachDevice, ShowSize
 from kldload_kvm.steps.domains import StartNetwork
-from kldload_kvm.steps.volumes import CreateTrashEntry, CreateVolume, GrowVolume, RenameVolume
+from kldload_kvm.steps.volumes import CreateTrashEntry, CreateVolume, GrowVolume, NoteWritten, RenameVolume
 from loops import in_loop
 from memory_host import MemoryHost
 from world import World, guid_of, id_of, snapshot, uuid_of, volume
@@ -132,7 +132,8 @@ class TestAttachDisk:
     def test_a_volume_of_the_vm_then_the_definition_and_last_the_running_guest(self, host: World) -> None:
         host.vm("web", "running")
         made = plan(host, AttachDisk, GIB)
-        create, config = made.prepare
+        create, note, config = made.prepare
+        assert note == NoteWritten(("rpool/vms/web.vdb",))
         assert create == CreateVolume("rpool/vms/web.vdb", GIB, {
             "volmode": "dev", properties.VM: id_of("web"), properties.UUID: uuid_of("web"), "volblocksize": "65536",
             "compression": "lz4", properties.ROLE: "disk", properties.TARGET: "vdb",

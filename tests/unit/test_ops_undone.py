@@ -575,6 +575,7 @@ NEVER_DONE = {
     "guest.generalize",
     "guest.renew-identity",
     "volume.read-settings",
+    "volume.note-written",
     "export.disk",
     "export.stream",
 }

@@ -79,3 +79,13 @@ async def test_is_read_with_one_command(tmp_path: Path, monkeypatch: pytest.Monk
 async def test_without_zpool_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(pools.ENVIRONMENT, "PATH", "/nowhere")
     assert await pools.topologies() == {}
+
+
+@in_loop
+async def test_pools_that_were_imported_to_be_read_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "zpool"
+    program.write_text("#!/bin/sh\n[ \"$*\" = 'get -Hp -o name,value readonly a b' ] && printf 'a\\toff\\nb\\ton\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setitem(pools.ENVIRONMENT, "PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert await pools.read_only(["a", "b"]) == ["b"]

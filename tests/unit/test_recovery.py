@@ -239,6 +239,48 @@ async def test_what_could_not_be_undone_is_named(tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_what_was_being_undone_is_undone_although_somebody_else_did_what_its_commit_point_is(
+    tmp_path: Path,
+) -> None:
+    host = ToyHost(dict(BEFORE), before={"old-1"})
+    host.moment = lambda what: (_ for _ in ()).throw(Killed()) if what == "after undoing c" else None
+    with journal(tmp_path) as made:
+        engine = Engine(host, made)
+        job = engine.start(PLAN, 0)
+        await asyncio.wait([engine._tasks[job.id]])
+    host.moment = lambda what: None
+    assert host.things.keys() == {*BEFORE, "a", "b"}
+    del host.things["old-1"]
+    _, (job,) = await recovered(host, tmp_path)
+    assert job.state is State.FAILED
+    assert host.things.keys() == BEFORE.keys() - {"old-1"}
+
+
+class Vanishing(ToyHost):
+    """A host whose libvirt goes away as soon as a step fails, and then comes back."""
+
+    async def hindrance(self, touched: tuple[str, ...]) -> str:
+        trouble = (self.undo | self.blind | self.before) & {each.split()[-1] for each in self.log}
+        self.undo, self.blind, self.before = self.undo - trouble, self.blind - trouble, self.before - trouble
+        return "libvirt is away" if trouble else ""
+
+
+@pytest.mark.parametrize(("trouble", "last", "ended"), [("undo", 7, "failed"), ("before", 18, "succeeded")])
+@in_loop
+async def test_what_could_not_be_done_because_the_host_went_away_is_done_when_it_is_back(
+    trouble: str, last: int, ended: str, tmp_path: Path
+) -> None:
+    host = Vanishing(dict(BEFORE))
+    assert await killed_at(PLAN, host, tmp_path, last)
+    host.log.clear()
+    getattr(host, trouble).add("a" if trouble == "undo" else "d")
+    _, (job,) = await recovered(host, tmp_path)
+    assert job.state.value == ended
+    assert host.things.keys() == (state_after(PLAN.steps) if ended == "succeeded" else BEFORE.keys())
+    assert not job.error or "not undone" not in job.error.hint
+
+
+@in_loop
 async def test_results_noted_before_an_effect_are_there_for_its_undo(tmp_path: Path) -> None:
     seen: list[dict[str, Any]] = []
 

@@ -11,8 +11,9 @@ import pytest
 from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.job import State
 from kldload_kvm.engine.plan import Plan
+from kldload_kvm.engine.records import Record
 from kldload_kvm.engine.sqlite_journal import RESERVE, SqliteJournal
-from kldload_kvm.model.errors import Failed, NoSpace
+from kldload_kvm.model.errors import Failed, Interrupted, NoSpace
 from kldload_kvm.steps.seeds import WriteSeed
 from loops import in_loop
 from toy_host import Burn, Put, ToyHost
@@ -134,6 +135,24 @@ async def test_a_job_of_another_version_is_left_out(tmp_path: Path) -> None:
     await ended(Engine(ToyHost(), made), PLAN)
     made._db.execute('UPDATE job SET plan = \'{"operation": "toy"}\'')
     assert await made.load() == []
+
+
+@in_loop
+async def test_a_job_of_another_version_that_was_left_open_is_told_to_be_left_as_it_is(tmp_path: Path) -> None:
+    made = SqliteJournal(tmp_path)
+    await made.opened(Record("5f", PLAN, 1000, 7, 1.0))
+    await made.intend("5f", (0,))
+    made._db.execute("UPDATE job SET plan = replace(plan, 'toy.put', 'toy.of-tomorrow')")
+    for _ in range(2):  # it is over, and told again by each daemon
+        engine = Engine(ToyHost(), made)
+        await engine.load()
+        (job,) = engine.jobs.values()
+        assert (job.id, job.uid, job.login, job.state) == ("5f", 1000, 7, State.FAILED)
+        assert job.plan.description == "play"
+        assert [step.label for step in job.plan.steps] == ["toy.of-tomorrow", "toy.of-tomorrow"]
+        assert isinstance(job.error, Interrupted)
+        assert "another version" in job.error.why
+        assert engine.left_open() == ()
 
 
 @in_loop

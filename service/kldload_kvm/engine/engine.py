@@ -68,6 +68,11 @@ class Engine:
         for job in self._recovery.open_jobs:
             self._begin(job, self._recovery.run(job))
 
+    def left_open(self) -> tuple[str, ...]:
+        """What is touched by the jobs that an earlier daemon left open and that are still to be compared with what the
+        storages have seen."""
+        return tuple(name for job in self._recovery.open_jobs for step in job.plan.steps for name in step.touches())
+
     def propose(self, plan: Plan, uid: int, login: int = NO_LOGIN) -> Job:
         """A job that is only planned."""
         return self._new_job(plan, uid, login)
@@ -202,7 +207,6 @@ class Engine:
             error = self._error(job, fault)
             final = State.CANCELLED if isinstance(error, Cancelled) else State.FAILED
             if await uninterrupted(self._uncommitted(job)):
-                job.set_state(State.UNDOING)
                 left = await uninterrupted(self.backward(job))
                 if left:
                     hint = "; ".join(filter(None, (error.hint, f"not undone: {', '.join(left)}")))
@@ -300,11 +304,19 @@ class Engine:
 
     async def backward(self, job: Job) -> list[str]:
         """Undo in reverse everything that was begun; what could not be undone is returned by name."""
-        left = []
+        job.set_state(State.UNDOING)
+        try:
+            await self.journal.turned(job.id)
+        except KvmError as error:  # what was begun must be undone all the same
+            log.warning("job %s: %s", job.id, error.why)
+        left: list[str] = []
         for index in reversed(range(job.plan.point_of_no_return)):
             if job.step_states[index] == "waiting":
                 continue
             step = job.plan.steps[index]
+            if left and step.undone_last:
+                left.append(f"{step.describe()} (what was done after it is still there)")
+                continue
             try:
                 await step.undo(self.host, self.run_of(job, index))
                 job.set_steps((index,), "undone")

@@ -16,9 +16,10 @@ from .records import Record
 
 
 class Journal(Protocol):
-    """Of each job it is told in this order: opened, then for each step intend, note and did (or undid), then closed.
+    """Of each job it is told in this order: opened, then for each step intend, note and did, then closed; of one
+    that is undone, before that, turned, and undid for each step.
 
-    What `intend` and `note` were told is durable when they return. What the others were told becomes so with
+    What `intend`, `note` and `turned` were told is durable when they return. What the others were told becomes so with
     the next of these, or a job's end. Each raises KvmError if it cannot be written.
     """
 
@@ -37,6 +38,9 @@ class Journal(Protocol):
     async def note(self, job: str, results: dict[str, Any]) -> None: ...
 
     async def did(self, job: str, indexes: tuple[int, ...], results: dict[str, Any]) -> None: ...
+
+    async def turned(self, job: str) -> None:
+        """It is going to be undone, and not to be finished any more, whatever the host says of its commit point."""
 
     async def undid(self, job: str, index: int) -> None: ...
 
@@ -67,6 +71,9 @@ class MemoryJournal:
         return None
 
     async def did(self, job: str, indexes: tuple[int, ...], results: dict[str, Any]) -> None:
+        return None
+
+    async def turned(self, job: str) -> None:
         return None
 
     async def undid(self, job: str, index: int) -> None:

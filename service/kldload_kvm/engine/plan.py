@@ -62,6 +62,8 @@ class Step(ABC):
     kind: ClassVar[str]
     parallel: ClassVar[bool] = False
     reversible: ClassVar[bool] = True
+    undone_last: ClassVar[bool] = False
+    """Whether its undo makes use of what the steps after it have changed: then all of these must be undone before."""
     secrets: ClassVar[frozenset[str]] = frozenset()
     """Fields that are not written down. Only a step before the commit point can have some: undo does without them."""
 

@@ -95,6 +95,19 @@ def plan_revived(data: dict[str, Any]) -> Plan:
     )
 
 
+def plan_told(data: dict[str, Any]) -> Plan:
+    """What can be told of a plan with steps that this version does not know."""
+    commit = data.get("commit")
+    return Plan(
+        operation=str(data.get("operation", "unknown")),
+        description=str(data.get("description", "a job of another version")),
+        prepare=tuple(map(_unknown, data.get("prepare", ()))),
+        commit=_unknown(commit) if commit else None,
+        finish=tuple(map(_unknown, data.get("finish", ()))),
+        objects=tuple(data.get("objects", ())),
+    )
+
+
 def result_revived(data: dict[str, Any]) -> dict[str, Any]:
     """A job's result: what were tuples are so again."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
@@ -131,3 +144,8 @@ def _step(data: dict[str, Any]) -> Step:
     if "was" in data:
         return PastStep(data["was"], data["description"], tuple(data["gone"]))
     return revive(data)
+
+
+def _unknown(data: dict[str, Any]) -> Step:
+    kind = str(data.get("kind", "unknown"))
+    return PastStep(kind, kind)

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAUSE = 1.0
+Outcome = tuple[State, KvmError | None, bool]
+"""How a job ended, and whether that is settled: what is not may come out otherwise once the host can be asked."""
 
 
 class Recovery:
-    """The part of the engine that is at work after a start. open_jobs: those that it is, or will be, at work on."""
+    """The part of the engine that is at work after a start. open_jobs: those that are still to be compared with what
+    the storages have seen."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -54,17 +57,31 @@ class Recovery:
         )  # fmt: skip
 
     async def run(self, job: Job) -> None:
-        """Bring one open job to its end."""
+        """Bring one open job to its end, and begin again whenever libvirt or a pool goes away meanwhile."""
         log.warning("job %s (%s) was left open; it is taken up again", job.id, job.plan.description)
         touched = tuple(dict.fromkeys(name for step in job.plan.steps for name in step.touches()))
-        await self._until_seen(job, touched)
-        what = job.plan.description
-        if why := await self.engine.host.knows_more(touched, self._mark):
-            final, job.error = State.FAILED, Stale(f"{what}: left as it is", why, "look at it: nothing was undone")
-        else:
-            final, job.error = await self._finish_or_undo(job)
+        while True:
+            await self._until_seen(job, touched)
+            final, job.error, settled = await self._attempt(job, touched)
+            if settled or not await self.engine.host.hindrance(touched):
+                break
         await self.engine.end(job, final)
-        self.open_jobs.remove(job)
+
+    async def _attempt(self, job: Job, touched: tuple[str, ...]) -> Outcome:
+        try:
+            if job in self.open_jobs:
+                why = await self.engine.host.knows_more(touched, self._mark)
+                self.open_jobs.remove(job)  # compared once: later marks of these storages are our own
+                if why:
+                    what = f"{job.plan.description}: left as it is"
+                    return State.FAILED, Stale(what, why, "look at it: nothing was undone"), True
+            passed = await self._passed(job)
+        except Exception as fault:
+            log.exception("job %s: the host cannot tell how far it came", job.id)
+            what = f"{job.plan.description}: left as it is"
+            why = f"kldload-kvmd was stopped in the middle of it, and how far it came cannot be told: {fault}"
+            return State.FAILED, Interrupted(what, why, "look at it: nothing was undone"), False
+        return await (self._finish(job) if passed else self._undo(job))
 
     async def _until_seen(self, job: Job, touched: tuple[str, ...]) -> None:
         told = ""
@@ -74,33 +91,26 @@ class Recovery:
                 told = why
             await asyncio.sleep(PAUSE)
 
-    async def _finish_or_undo(self, job: Job) -> tuple[State, KvmError | None]:
-        engine, what = self.engine, job.plan.description
+    async def _undo(self, job: Job) -> Outcome:
+        left = await self.engine.backward(job)
+        hint = f"not undone: {', '.join(left)}" if left else "try again"
+        why = "kldload-kvmd was stopped in the middle of it; what it had done was undone"
+        return State.FAILED, Interrupted(f"{job.plan.description}: not done", why, hint), not left
+
+    async def _finish(self, job: Job) -> Outcome:
         try:
-            passed = await self._passed(job)
-        except Exception as fault:
-            log.exception("job %s: the host cannot tell how far it came", job.id)
-            why = f"kldload-kvmd was stopped in the middle of it, and how far it came cannot be told: {fault}"
-            return State.FAILED, Interrupted(f"{what}: left as it is", why, "look at it: nothing was undone")
-        if not passed:
-            job.set_state(State.UNDOING)
-            left = await engine.backward(job)
-            hint = f"not undone: {', '.join(left)}" if left else "try again"
-            why = "kldload-kvmd was stopped in the middle of it; what it had done was undone"
-            return State.FAILED, Interrupted(f"{what}: not done", why, hint)
-        try:
-            await engine.forward(job)
+            await self.engine.forward(job)
         except Exception as fault:
             log.exception("job %s: what follows its commit point failed", job.id)
-            error = fault if isinstance(fault, KvmError) else Interrupted(f"{what}: not finished", str(fault), "")
-            return State.FAILED, error
+            what = f"{job.plan.description}: not finished"
+            return State.FAILED, fault if isinstance(fault, KvmError) else Interrupted(what, str(fault), ""), False
         job.result = {**job.plan.result, **job.result}
-        return State.SUCCEEDED, None
+        return State.SUCCEEDED, None, True
 
     async def _passed(self, job: Job) -> bool:
         """Whether a job is past its commit point; then its steps say what is left to do. Raises KvmError."""
         point = job.plan.point_of_no_return
-        if any(state in ("undone", "failed") for state in job.step_states[:point]):
+        if job.state is State.UNDOING or any(state in ("undone", "failed") for state in job.step_states[:point]):
             return False
         # Without a commit point of its own, a job is past it once all of its preparation is done.
         decisive = (point,) if job.plan.commit else range(point)
@@ -108,7 +118,7 @@ class Recovery:
             if not await self._done(job, index):
                 return False
         for index in range(len(job.step_states)):
-            if job.step_states[index] == "running":
+            if job.step_states[index] in ("running", "failed"):
                 job.step_states[index] = "done" if index < point or await self._done(job, index) else "waiting"
         return True
 

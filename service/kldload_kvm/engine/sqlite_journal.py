@@ -19,10 +19,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..model.errors import Failed, KvmError, NoSpace
+from ..model.errors import Failed, Interrupted, KvmError, NoSpace
 from ..waiting import finish
 from .journal import new_id
-from .records import Record, error_revived, error_written, plan_revived, plan_summary, plan_written, result_revived
+from .records import (
+    Record,
+    error_revived,
+    error_written,
+    plan_revived,
+    plan_summary,
+    plan_told,
+    plan_written,
+    result_revived,
+)
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,6 +55,7 @@ CREATE TABLE IF NOT EXISTS note (
 SET_STEP = "INSERT OR REPLACE INTO step VALUES (?, ?, ?)"
 SET_NOTE = "INSERT OR REPLACE INTO note VALUES (?, ?, ?)"
 FORGET = ("DELETE FROM job WHERE id = ?", "DELETE FROM step WHERE job = ?", "DELETE FROM note WHERE job = ?")
+OPEN = ("running", "undoing")
 SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
@@ -103,6 +113,9 @@ class SqliteJournal:
         # With the next write: until then the host tells that it was done.
         self._pending += [(SET_STEP, (job, index, "done")) for index in indexes]
         self._pending += [(SET_NOTE, (job, key, json.dumps(value))) for key, value in results.items()]
+
+    async def turned(self, job: str) -> None:
+        await self._write([("UPDATE job SET state = 'undoing' WHERE id = ?", (job,))])
 
     async def undid(self, job: str, index: int) -> None:
         self._pending.append((SET_STEP, (job, index, "undone")))
@@ -247,12 +260,14 @@ class SqliteJournal:
             try:
                 known = plan_revived(json.loads(plan))
             except (KeyError, TypeError, ValueError) as fault:
-                log.error("job %s in the journal is of another version of the service, and is left out: %r", id_, fault)
+                log.error("job %s in the journal is of another version of the service: %r", id_, fault)
+                if state in OPEN:
+                    found.append(self._given_up(id_, plan, uid, login, started))
                 continue
             states = dict(self._db.execute("SELECT number, state FROM step WHERE job = ?", (id_,)))
             notes = dict(self._db.execute("SELECT key, value FROM note WHERE job = ?", (id_,)))
             noted = {key: json.loads(value) for key, value in notes.items()}
-            if state == "running":
+            if state in OPEN:
                 self._plans[id_] = json.dumps(plan_summary(known))
             found.append(Record(
                 id_, known, uid, login, started, ended, state,
@@ -260,6 +275,20 @@ class SqliteJournal:
                 error_revived(json.loads(error)), result_revived({**json.loads(result), **noted}),
             ))  # fmt: skip
         return found
+
+    def _given_up(self, id_: str, plan: str, uid: int, login: int, started: float) -> Record:
+        """A job that was left open and that this version can neither finish nor undo: it is over, and says so."""
+        try:
+            known = plan_told(json.loads(plan))
+        except (AttributeError, TypeError, ValueError):
+            known = plan_told({})
+        why = "it was begun by another version of kldload-kvmd, whose steps this one does not know"
+        hint = "look at its volumes, and whether a guest is paused or frozen: nothing was undone"
+        error = Interrupted(f"{known.description}: left as it is", why, hint)
+        record = Record(id_, known, uid, login, started, time.time(), "failed", error=error)
+        told = (json.dumps(plan_summary(known)), record.ended, json.dumps(error_written(error)), id_)
+        self._commit([("UPDATE job SET plan = ?, ended = ?, state = 'failed', error = ? WHERE id = ?", told)], True)
+        return record
 
 
 def is_full(fault: sqlite3.Error) -> bool:

@@ -18,7 +18,7 @@ from ..model.inventory import Domain, Vm, device
 from ..model.sizes import format_size
 from ..model.volume_settings import compression, volblocksize
 from ..steps.devices import AttachDevice
-from ..steps.volumes import CreateVolume
+from ..steps.volumes import CreateVolume, NoteWritten
 from .blocks import block_size
 from .disks import check_multiple, check_size, places, promises
 from .request import View, VmRequest, vm_guards, vm_locks
@@ -66,7 +66,8 @@ class AttachDisk(VmRequest):
         })  # fmt: skip
         xml = disk_xml(device(dataset), target, f"{vm.name[:16]}-{target}")
         *before, last = [AttachDevice(domain.uuid, vm.name, "disk", target, xml, each) for each in places(domain)]
-        prepare: list[Step] = [create, *before]
+        # Once the definition has it, whoever restarts the guest has it written to.
+        prepare: list[Step] = [create, *([NoteWritten((dataset,))] if before else []), *before]
         return Plan(
             operation=self.operation,
             description=f"add a disk of {format_size(self.size)} to {vm.name}, as {target}",

@@ -15,7 +15,7 @@ from ..model.sizes import format_size
 from ..steps.copies import CopyVolume, DropTaken
 from ..steps.domains import DefineDomain, StartDomain, StartNetwork
 from ..steps.seeds import WriteCloneSeed
-from ..steps.volumes import CloneVolume, CreateVolume
+from ..steps.volumes import CloneVolume, CreateVolume, NoteWritten
 from .request import (
     View,
     VmRequest,
@@ -87,6 +87,8 @@ class Clone(VmRequest):
             prepare += part
         prepare += [step for each in clones for step in each.seed_steps()]
         *early, last = [each.define() for each in clones]
+        if early:  # from then on whoever starts one of them has it written to
+            prepare.append(NoteWritten(tuple(name for each in clones[:-1] for name in each.written_by_guests())))
         prepare += early
         finish: list[Step] = []
         if self.full and not self.snapshot:
@@ -129,6 +131,10 @@ class _CloneOf:
         parent = vm.first.name.rpartition("/")[0]
         self.targets = {v.name: f"{parent}/{name}{v.name.removeprefix(f'{parent}/{vm.name}')}" for v in self.volumes}
         self.macs = [view.mac() for _ in range(domain_xml.interface_count(domain.xml))]
+
+    def written_by_guests(self) -> list[str]:
+        """Its volumes but for the seed, which a guest only reads."""
+        return [self.targets[volume.name] for volume in self.volumes if role(volume) != "seed"]
 
     def volume_steps(self) -> list[Step]:
         return [self._volume(volume) for volume in self.volumes]

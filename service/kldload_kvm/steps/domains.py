@@ -46,7 +46,11 @@ class DefineDomain(DomainStep):
         return await host.virt.domain(self.uuid) is not None
 
     async def undo(self, host: Host, run: Run) -> None:
-        if await self.done(host, run):
+        domain = await host.virt.domain(self.uuid)
+        if domain and domain.active:  # undefined, it would be gone with all its disks as soon as it is off
+            hint = "shut it down, and undefine it"
+            raise WrongState(f"{self.name} was not undefined", "it was started meanwhile", hint)
+        if domain:
             await host.virt.undefine(self.uuid)
 
 
@@ -201,9 +205,11 @@ class StartDomain(DomainStep):
 @step_kind
 @dataclass(frozen=True)
 class ForceOff(DomainStep):
-    """Pull the power cord. Undo starts the VM again: it had been running."""
+    """Pull the power cord. Undo starts the VM again, for it had been running; but not on volumes of which only some are
+    as they were."""
 
     kind = "domain.force-off"
+    undone_last = True
 
     def describe(self) -> str:
         return f"force {self.name} off"

@@ -21,6 +21,7 @@ from ..virt.domains import Virt
 from ..zfs import listing
 from ..zfs.commands import Zfs
 from ..zfs.devices import Devices
+from ..zfs.pools import read_only
 
 log = logging.getLogger(__name__)
 
@@ -67,19 +68,24 @@ class Host:
         return found
 
     async def hindrance(self, touched: tuple[str, ...]) -> str:
-        """Why it cannot be told yet what was done to these: libvirt is away, or a storage is not there."""
+        """Why it cannot be told yet what was done to these: libvirt is away, or a storage is not there, or cannot be
+        written to."""
         try:
-            present, _ = await listing.named(self.zfs, self._parents_of(touched))
+            present, _ = await listing.named(self.zfs, self.parents_of(touched))
             await self.virt.networks()
         except KvmError as error:
             return f"{error.what}: {error.why}"
-        missing = set(self._parents_of(touched)) - {each.name for each in present}
-        return f"there is no dataset {', '.join(sorted(missing))}: is its pool imported?" if missing else ""
+        parents = self.parents_of(touched)
+        if missing := set(parents) - {each.name for each in present}:
+            return f"there is no dataset {', '.join(sorted(missing))}: is its pool imported?"
+        if fixed := await read_only(sorted({each.partition("/")[0] for each in parents})) if parents else []:
+            return f"the pool {', '.join(fixed)} was imported to be read only"
+        return ""
 
     async def knows_more(self, touched: tuple[str, ...], mark: tuple[str, int]) -> str:
         """Whether a storage was marked by another journal, or a later state of this one: then ours is an old copy."""
         id_, number = mark
-        for parent in self._parents_of(touched):
+        for parent in self.parents_of(touched):
             other, seen = parse_mark(await self.zfs.get(parent, properties.JOURNAL))
             if other and (other != id_ or seen > number):
                 newer = f"it has seen {seen} jobs begin and end, and the journal {number}"
@@ -87,7 +93,8 @@ class Host:
                 return f"{parent} knows more than the journal: {why}. Was the host restored from an older state?"
         return ""
 
-    def _parents_of(self, touched: tuple[str, ...]) -> list[str]:
+    def parents_of(self, touched: tuple[str, ...]) -> list[str]:
+        """The storages' parents below which these are."""
         parents = self.inventory.parents.values()
         return [p for p in parents if any(name == p or name.startswith(f"{p}/") for name in touched)]
 

@@ -6,6 +6,7 @@ What a step created carries its tag (org.kldload.kvm:job), written in the same t
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -16,11 +17,14 @@ from typing import Any
 from ..engine.plan import Run, Step, step_kind
 from ..model import properties
 from ..model.errors import Busy, KvmError, NoSpace, NotFound, WrongState, ZfsFailed
-from ..model.inventory import SPARE, is_trash
+from ..model.inventory import SPARE, TRASH, is_trash
 from ..model.sizes import format_size
+from ..model.trash import ROLLED_BACK
 from ..waiting import until
 from ..zfs import listing
 from .host import Host
+
+log = logging.getLogger(__name__)
 
 # What a clone must be given again: it inherits everything else from its parent, not from its origin (zfs-clone(8)).
 CARRIED = frozenset({
@@ -60,6 +64,27 @@ class CreateVolume(Creating):
 
     async def do(self, host: Host, run: Run) -> None:
         await host.zfs.create_volume(self.dataset, self.size, {**self.properties, properties.JOB: run.tag})
+
+
+@step_kind
+@dataclass(frozen=True)
+class NoteWritten(Step):
+    """Note how much is written to new volumes, before a domain has them that anybody can start: see was_written."""
+
+    kind = "volume.note-written"
+    datasets: tuple[str, ...]
+
+    def describe(self) -> str:
+        return "note how much is written to the new volumes before a guest can"
+
+    async def do(self, host: Host, run: Run) -> dict[str, Any]:
+        return {"_written": await host.zfs.get_each(self.datasets, "written")}
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return False  # noting again does no harm before a guest can write, and nobody does it after
+
+    async def undo(self, host: Host, run: Run) -> None:
+        return None
 
 
 @step_kind
@@ -354,9 +379,37 @@ async def is_ours(host: Host, dataset: str, run: Run) -> bool:
 
 
 async def destroy_own(host: Host, dataset: str, run: Run) -> None:
-    """Destroy what this very step created, if it did."""
-    if await is_ours(host, dataset, run):
+    """Destroy what this very step created, if it did. What a guest has written to meanwhile goes to the trash."""
+    if not await is_ours(host, dataset, run):
+        return
+    if await was_written(host, dataset, run):
+        await keep(host, dataset, run)
+    else:
         await no_longer_busy(host.zfs.destroy, dataset)
+
+
+async def was_written(host: Host, dataset: str, run: Run) -> bool:
+    """Whether a guest wrote to a volume of the job's own, as when somebody started it by virsh while the service was
+    dead: more than was noted, or anything at all to a clone."""
+    noted = run.results.get("_written", {}).get(dataset)
+    if noted is None and await host.zfs.get(dataset, "origin") == "-":
+        return False  # no domain had it yet
+    return await host.zfs.get(dataset, "written") != (noted or "0")
+
+
+async def keep(host: Host, dataset: str, run: Run) -> None:
+    """Move it to the trash, into one entry for each VM and job; not as deleted, for nobody asked to delete it."""
+    parent, _, base = dataset.rpartition("/")
+    suffixes = [await host.zfs.get(dataset, key) for key in (properties.ROLE, properties.TARGET)]
+    name = next((base.removesuffix(f".{each}") for each in suffixes if base.endswith(f".{each}")), base)
+    entry = f"{parent}/{TRASH}/{name}-{run.job}"
+    await no_longer_busy(host.devices.check_closed, dataset)
+    if await guid_of(host, entry) is None:
+        vm = await host.zfs.get(dataset, properties.VM)
+        values = {properties.VM: vm, properties.NAME: name, properties.REASON: ROLLED_BACK, properties.UID: "0"}
+        await CreateTrashEntry(entry, values).do(host, run)
+    await host.zfs.rename(dataset, f"{entry}/{base}")
+    log.warning("job %s: a guest has written to %s, which is kept in the trash as %s", run.job, dataset, entry)
 
 
 async def no_longer_busy(work: Any, dataset: str, timeout: float = 15.0) -> None:

@@ -22,10 +22,20 @@ OWN_MEMORY = 5.0
 
 
 class Marks:
-    """mark: the journal's, now; advance: has it go on from a number that a storage knows."""
+    """mark: the journal's, now; advance: has it go on from a number that a storage knows; left_open: what is touched by
+    the jobs that are still to be compared with what the storages have seen.
 
-    def __init__(self, host: Host, mark: Callable[[], tuple[str, int]], advance: Callable[[int], None]) -> None:
-        self._host, self._mark, self._advance = host, mark, advance
+    The storages of these are marked only afterwards: else our own marks would make the journal look old.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        mark: Callable[[], tuple[str, int]],
+        advance: Callable[[int], None],
+        left_open: Callable[[], tuple[str, ...]],
+    ) -> None:
+        self._host, self._mark, self._advance, self._left_open = host, mark, advance, left_open
         self._wanted = asyncio.Event()
         self._written = ("", 0)
         self._at = 0.0
@@ -57,7 +67,8 @@ class Marks:
 
     async def write(self) -> None:
         id_, number = mark = self._mark()
-        present = self._present()
+        waiting = self._host.parents_of(self._left_open())
+        present = [parent for parent in self._present() if parent not in waiting]
         if mark == self._written or not present:
             return
         self._at = time.monotonic()
