@@ -15,8 +15,10 @@ import pytest
 
 from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.job import Job, State
+from kldload_kvm.engine.plan import Run
 from kldload_kvm.engine.sqlite_journal import SCHEMA, SqliteJournal
-from kldload_kvm.model.errors import Interrupted, ZfsFailed
+from kldload_kvm.model.domain_devices import sources
+from kldload_kvm.model.errors import Interrupted, WrongState, ZfsFailed
 from kldload_kvm.model.trash import entries
 from kldload_kvm.steps import host as host_room
 from kldload_kvm.steps import volumes
@@ -99,6 +101,7 @@ async def killed_at(case: Case, last: int) -> tuple[MemoryHost, sqlite3.Connecti
             at = at or what
             raise
 
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)  # tasks that were killed say so
     engine = Engine(host, MemorySqlite(db, moment), at_once=2)
     plan = case.make(host).plan(view(host))
     host.troubles.moment = moment  # type: ignore[attr-defined]
@@ -244,3 +247,20 @@ async def test_a_pool_that_was_imported_to_be_read_only_is_waited_for(monkeypatc
     assert asked == [["rpool"], ["rpool"]]
     assert job and isinstance(job.error, Interrupted)
     assert differences(picture(host), before) == []
+
+
+@in_loop
+async def test_a_domain_is_not_pointed_back_at_a_path_that_is_another_volume_s_by_now() -> None:
+    case = next(each for each in CASES if each.name == "rename")
+    host = await killable(case)
+    steps = case.make(host).plan(view(host)).steps
+    for index, step in enumerate(steps):
+        await step.do(host, run_of("5f", index))
+    await host.zfs.create_volume("rpool/vms/web", 1 << 30, {"mine:note": "another"})
+    with pytest.raises(WrongState, match="rpool/vms/web"):
+        await steps[-1].undo(host, run_of("5f", len(steps) - 1))
+    assert "/dev/zvol/rpool/vms/web" not in sources(host.guest("shop").xml)
+
+
+def run_of(job: str, index: int) -> Run:
+    return Run(job, index, {}, lambda done, total: None)

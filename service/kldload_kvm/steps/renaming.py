@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from ..engine.plan import Run, step_kind
 from ..model.domain_devices import sources, with_sources
+from ..model.errors import WrongState
+from ..model.inventory import device
 from .domains import DomainStep
 from .host import Host
 
@@ -54,6 +56,11 @@ class MoveSources(DomainStep):
     async def undo(self, host: Host, run: Run) -> None:
         back = {new: old for old, new in self.moved.items()}
         if await self._sources(host) & back.keys():
+            names = [old.removeprefix(device("")) for old in self.moved]
+            if taken := sorted(await host.zfs.get_each(names, "guid")):  # its own are not there again yet
+                why = f"others are called {', '.join(taken)} by now"
+                hint = "rename these, and then point the domain at its own volumes: virsh edit"
+                raise WrongState(f"the disks of {self.name} were not pointed back at their old paths", why, hint)
             await host.virt.edit(self.uuid, lambda xml: with_sources(xml, back))
 
     async def _sources(self, host: Host) -> set[str]:
