@@ -26,6 +26,9 @@ from .host import Host
 
 log = logging.getLogger(__name__)
 
+FRESH_CLONE = 16 << 10
+"""What ZFS counts as written to a clone that nobody wrote to, at the most: 8 KiB of its own (seen, with sectors of
+4 KiB). The smallest write of a guest adds a block and, twice, those that point to it."""
 # What a clone must be given again: it inherits everything else from its parent, not from its origin (zfs-clone(8)).
 CARRIED = frozenset({
     "compression", "checksum", "primarycache", "secondarycache", "sync", "logbias", "dedup", "copies", "readonly",
@@ -390,11 +393,12 @@ async def destroy_own(host: Host, dataset: str, run: Run) -> None:
 
 async def was_written(host: Host, dataset: str, run: Run) -> bool:
     """Whether a guest wrote to a volume of the job's own, as when somebody started it by virsh while the service was
-    dead: more than was noted, or anything at all to a clone."""
+    dead: other than was noted, or more than a clone has of its own."""
     noted = run.results.get("_written", {}).get(dataset)
     if noted is None and await host.zfs.get(dataset, "origin") == "-":
         return False  # no domain had it yet
-    return await host.zfs.get(dataset, "written") != (noted or "0")
+    written = await host.zfs.get(dataset, "written")
+    return int(written) > FRESH_CLONE if noted is None else written != noted
 
 
 async def keep(host: Host, dataset: str, run: Run) -> None:
