@@ -259,6 +259,12 @@ class Daemon:
     def _job_ended(self, job: Job) -> None:
         job_log.ended(job)
         self.marks.job_ended()
+        if job.plan.operation == RenewVmIdentity.operation:
+            return
+        for vm in filter(None, map(self.inventory.vm, job.plan.objects)):
+            # Its guest's agent may have been heard while the job still held the VM, as one that starts several clones.
+            if vm.domain and vm.domain.state == "running":
+                self._agent_connected(vm.domain.uuid)
 
     def _caller_vanished(self, sender: str) -> None:
         self.dispatcher.caller_vanished(sender)

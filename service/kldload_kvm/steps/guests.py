@@ -107,7 +107,9 @@ async def release(host: Host, uuid: str, run: Run) -> dict[str, Any]:
     elif held == "paused":
         await resumed(host, uuid)
     run.results["_held"] = ""
-    return {"held": round(time.monotonic() - run.results["_since"], 3)} if held in ("frozen", "paused") else {}
+    if held not in ("frozen", "paused"):
+        return {}
+    return {"held": round(max(time.monotonic() - run.results["_since"], 0.0), 3)}  # the clock begins anew with the host
 
 
 async def thawed(host: Host, uuid: str) -> None:
