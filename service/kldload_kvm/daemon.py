@@ -23,7 +23,7 @@ from systemd.journal import JournalHandler
 
 from . import __version__, config, contract_files, job_log
 from .bus.callers import Callers
-from .bus.connection import MessageBus, connect, sender, take_name
+from .bus.connection import Message, MessageBus, connect, sender, take_name
 from .bus.dispatch import Dispatcher
 from .bus.polkit import Polkit
 from .bus.publish import Publisher
@@ -74,7 +74,9 @@ class Daemon:
         self.engine.on_end = self._job_ended
         self.marks = Marks(self.host, self.journal.mark, self.journal.advance, self.engine.left_open)
         interfaces = contract_files.interfaces()
-        self.tree = Tree(interfaces, sender(bus))
+        self._named = False
+        self._put_on_bus = sender(bus)
+        self.tree = Tree(interfaces, self._send)
         self.facts = Facts()
         self.publisher = Publisher(self.tree, self.inventory, self.engine, lambda: self.facts, settings.floor)
         self.host.published = self.publisher.flush
@@ -97,6 +99,28 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event) -> int:
         """Serve until told to stop or cut off the bus; the exit status."""
+        cut_off = asyncio.ensure_future(self.bus.wait_for_disconnect())
+        stopped = asyncio.ensure_future(stop.wait())
+        starting = asyncio.ensure_future(self._start())
+        await asyncio.wait((cut_off, stopped, starting), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done() and not starting.result():
+            return 1
+        await asyncio.wait((cut_off, stopped), return_when=asyncio.FIRST_COMPLETED)
+        starting.cancel()
+        sd.notify("STOPPING=1")
+        await self.engine.stop(GRACE)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:  # so that each ends what it has started, such as zpool events
+            await asyncio.wait(self._tasks, timeout=ENDING)
+        self.udev.stop()
+        if cut_off.done():
+            log.error("the connection to the bus was lost; systemd starts the service again")
+            return 1
+        return 0
+
+    async def _start(self) -> bool:
+        """From nothing to ready; whether the name was to be had."""
         self.udev.start()
         self.publisher.start(__version__)
         await self.callers.watch()
@@ -114,27 +138,21 @@ class Daemon:
             self._watchdog(),
         ):
             self._spawn(forever)
+        self._named = True  # before it is taken: whoever sees the name come misses nothing
         if not await take_name(self.bus, BUS_NAME):
             log.error("the bus name %s is taken: another kldload-kvmd runs", BUS_NAME)
-            return 1
+            return False
         await self._clear_left_over()
         await self._read_marks()
         self.engine.recover()
         sd.notify("READY=1")
         log.info("kldload-kvmd %s is ready, with %d VMs", __version__, len(self.inventory.vm_ids()))
-        cut_off = asyncio.ensure_future(self.bus.wait_for_disconnect())
-        stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait((cut_off, stopped), return_when=asyncio.FIRST_COMPLETED)
-        sd.notify("STOPPING=1")
-        await self.engine.stop(GRACE)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks, timeout=ENDING)  # so that each ends what it has started, such as zpool events
-        self.udev.stop()
-        if cut_off.done():
-            log.error("the connection to the bus was lost; systemd starts the service again")
-            return 1
-        return 0
+        return True
+
+    def _send(self, message: Message) -> None:
+        """Signals go out once we have our name: before, nobody looks for them, and all that there is would be told."""
+        if self._named:
+            self._put_on_bus(message)
 
     def view(self, uid: int) -> View:
         """What a plan is made from, now."""
