@@ -58,7 +58,7 @@ def operations() -> list[str]:
     if EXTENT != "some":
         return list(SCENES)
     others = [operation for operation in SCENES if operation not in ALWAYS]
-    return [*ALWAYS, *random.Random(f"{SEED} operations").sample(others, 3)]
+    return [*ALWAYS, *random.Random(f"{SEED} chosen").sample(others, 3)]
 
 
 def cells(steps: list[dict[str, str]], operation: str) -> list[tuple[int, str]]:
