@@ -90,10 +90,8 @@ class TestPlan:
         for name in ("auto-1", "auto-2", "auto-3", "auto-other"):
             host.snap("web", name, "foreign" if name == "auto-other" else "auto")
         made = self.plan(host)
-        wanted = [
-            PruneVolume(v, {n: guid_of(f"{v}@{n}") for n in ("auto-1", "auto-2")})
-            for v in ("rpool/vms/web", "rpool/vms/web.nvram")
-        ]
+        volumes = ("rpool/vms/web", "rpool/vms/web.nvram")
+        wanted = [PruneVolume(v, {n: guid_of(f"{v}@{n}") for n in ("auto-1", "auto-2")}, volumes) for v in volumes]
         assert (made.prepare, [made.commit, *made.finish]) == ((), wanted)
         assert set(made.destroys) == {f"rpool/vms/{v}@{n}" for v in ("web", "web.nvram") for n in ("auto-1", "auto-2")}
         assert {guard.name for guard in made.guards} == set(made.destroys)

@@ -53,7 +53,8 @@ class PruneSnapshots(Request):
 def _steps(vm: Vm, sets: list[SnapshotSet]) -> list[Step]:
     """One step for each volume: ZFS destroys several snapshots of one volume with one command."""
     guids = {v.name: {each.name: each.parts[v.name].guid for each in sets if v.name in each.parts} for v in vm.volumes}
-    return [PruneVolume(dataset, of_it) for dataset, of_it in guids.items() if of_it]
+    volumes = tuple(guids)
+    return [PruneVolume(dataset, of_it, volumes) for dataset, of_it in guids.items() if of_it]
 
 
 def _guards(sets: list[SnapshotSet]) -> tuple[Guard, ...]:

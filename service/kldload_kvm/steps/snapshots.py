@@ -219,13 +219,14 @@ class DestroySnapshot(Step):
 @step_kind
 @dataclass(frozen=True)
 class PruneVolume(Step):
-    """Several snapshots of one volume. guids: of those meant, by name. One that cannot go, because by now a clone
-    hangs on it or somebody holds it, stays: it goes another time."""
+    """Several snapshots of one volume. guids: of those meant, by name; beside: all volumes of its VM. One that cannot
+    go, because by now a clone hangs on it or somebody holds it on any of these, stays: it goes another time."""
 
     kind = "snapshot.prune"
     reversible = False
     dataset: str
     guids: dict[str, str] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
     def describe(self) -> str:
         of = f"{len(self.guids)} snapshots" if len(self.guids) > 1 else "the snapshot"
@@ -251,6 +252,9 @@ class PruneVolume(Step):
         return not await self._there(host)
 
     async def _there(self, host: Host) -> list[str]:
-        """Those that are there, and are the ones meant."""
-        _, found = await listing.named(host.zfs, self.destroys())
-        return [each.name for each in found if each.guid == self.guids[each.name]]
+        """Those that are there, are the ones meant, and are held on no volume of the VM, as the host knows now."""
+        volumes = dict.fromkeys((self.dataset, *self.beside))
+        _, found = await listing.named(host.zfs, [f"{volume}@{name}" for volume in volumes for name in self.guids])
+        held = {each.name for each in found if each.holds}
+        own = [each for each in found if each.dataset == self.dataset]
+        return [each.name for each in own if each.guid == self.guids[each.name] and each.name not in held]
