@@ -79,6 +79,7 @@ def test_deleting_always_works(pool: str) -> None:
     assert domains() == {"full-other": "shut off"}
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("pool", [512], indirect=True)
 def test_a_guest_that_stopped_for_want_of_space_says_so_and_goes_on(pool: str) -> None:

@@ -1259,3 +1259,20 @@ class TestPruning:
         left = {name for name in host.memory_zfs.names() if "@auto" in name}
         assert {"rpool/vms/web@auto-1", "rpool/vms/two@auto-2"} <= left
         assert not {"rpool/vms/web.nvram@auto-1", "rpool/vms/two.nvram@auto-2"} & left
+
+
+@in_loop
+async def test_what_is_held_since_the_plan_was_made_stays_whole() -> None:
+    """A hold on one volume's part, that the service has not heard of yet, keeps the parts of the others too."""
+    host = MemoryHost()
+    await host.prepare()
+    await hourly(host)
+    plan = PruneSnapshots().plan(view(host))
+    late = next(each for each in host.memory_zfs.of("rpool/vms/two.nvram") if each.name == "auto-2")
+    assert "rpool/vms/two@auto-2" in plan.destroys
+    late.holds.add("somebody")
+    job = Engine(host, MemoryJournal()).start(plan, 0)
+    await job.finished.wait()
+    assert job.error is None
+    names = {each.full for each in host.memory_zfs.snaps}
+    assert {"rpool/vms/two@auto-2", "rpool/vms/two.nvram@auto-2"} <= names
