@@ -15,7 +15,6 @@ def host() -> Iterator[None]:
     """The two storages of the bench, empty, and the service at work on them, without a history."""
     run("sh", "-c", SETUP)
     remove_everything()
-    run("systemctl", "stop", "kldload-kvm-snapshot.timer", check=False)  # else an hour may strike in a test
     run("systemctl", "start", "kldload-kvm-trash.timer")  # nothing of a test is due
     run("systemctl", "stop", "kldload-kvmd")
     for file in Path("/var/lib/kldload-kvm").glob("journal.db*"):
@@ -30,6 +29,8 @@ def host() -> Iterator[None]:
 def vm(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
     """Makes VMs with a small blank disk; with the test, they and all that was made of them go."""
     made: list[str] = []
+    # Else an hour may strike in a test; to install the package anew starts it.
+    run("systemctl", "stop", "kldload-kvm-snapshot.timer")
 
     def make(name: str, *options: str) -> str:
         run("kvm-create", name, "--disk", "64M", "--ram", "256", "--cpus", "1", *options)
