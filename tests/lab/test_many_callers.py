@@ -11,7 +11,7 @@ import pytest
 
 from host import SERVICE, call, domains, managed, run, wait_until, zfs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.soak, pytest.mark.slow, pytest.mark.timeout(1200)]
 NAMES = [f"many-{number}" for number in range(10)]
 CLEAR = ("is in use by job", "it runs already", "it is running", "there is no", "is taken", "clones of it")
 """Words of the refusals that there may be: the VM is held by another job, runs, or is gone meanwhile."""
@@ -44,7 +44,7 @@ def test_fifty_callers_on_ten_vms(vm: Callable[..., str]) -> None:
         run("kvm-snap", name, "@first")
     paths = {each["Name"]["data"]: path for path, each in vms().items()}
     with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda c: call(c[0], "Vm", *c[1:], check=False), calls(paths)))
+        answers = list(pool.map(lambda c: call(c[0], "Vm", c[1], c[2], *c[3], check=False), calls(paths)))
     assert sum(answer.returncode == 0 for answer in answers) >= 10
     for answer in answers:
         if answer.returncode:
