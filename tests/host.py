@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 SERVICE, ROOT = "org.kldload.Kvm1", "/org/kldload/Kvm1"
+MARK = "\torg.kldload.kvm:journal\t"
 GUEST = Path("/var/lib/kldload-lab/guests/lean.qcow2")
 DEVICE = "/dev/zvol/rpool/vms/"
 SETUP = """
@@ -92,8 +93,9 @@ def daemon_pid() -> int:
 
 
 def fingerprint() -> dict[str, object]:
-    """All that a refused call must leave as it was."""
+    """All that a refused call must leave as it was. mark: what the storages know of the journal, which each job moves."""
     pid = daemon_pid()
+    properties = zfs("get", "-Hp", "-r", "-s", "local", "all", "rpool/vms", "vmpool/vms")
     files = run(
         "find",
         "/etc/kldload-kvm",
@@ -105,7 +107,8 @@ def fingerprint() -> dict[str, object]:
     ).stdout
     return {
         "datasets": datasets(),
-        "properties": zfs("get", "-Hp", "-r", "-s", "local", "all", "rpool/vms", "vmpool/vms"),
+        "properties": [row for row in properties if MARK not in row],
+        "mark": [row for row in properties if MARK in row],
         "domains": domains(),
         "definitions": [re.sub(r"\s+", " ", run("virsh", "dumpxml", "--inactive", name).stdout) for name in domains()],
         "files": files,

@@ -138,12 +138,12 @@ class Daemon:
             self._watchdog(),
         ):
             self._spawn(forever)
+        await self._read_marks()
         self._named = True  # before it is taken: whoever sees the name come misses nothing
         if not await take_name(self.bus, BUS_NAME):
             log.error("the bus name %s is taken: another kldload-kvmd runs", BUS_NAME)
             return False
         await self._clear_left_over()
-        await self._read_marks()
         self.engine.recover()
         sd.notify("READY=1")
         log.info("kldload-kvmd %s is ready, with %d VMs", __version__, len(self.inventory.vm_ids()))

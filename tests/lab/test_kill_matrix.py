@@ -47,6 +47,7 @@ def killable() -> Iterator[None]:
     TABLE.write_text("| operation | step | killed | the job | the host |\n|---|---|---|---|---|\n")
     yield
     DROP_IN.unlink()
+    DROP_IN.parent.rmdir()
     ARMED.unlink(missing_ok=True)
     run("systemctl", "daemon-reload")
     run("systemctl", "restart", UNIT)
