@@ -93,7 +93,7 @@ def daemon_pid() -> int:
 
 
 def fingerprint() -> dict[str, object]:
-    """All that a refused call must leave as it was. mark: what the storages know of the journal, which each job moves."""
+    """All that a refused call must leave as it was. mark: what storages know of the journal; each job moves it."""
     pid = daemon_pid()
     properties = zfs("get", "-Hp", "-r", "-s", "local", "all", "rpool/vms", "vmpool/vms")
     files = run(
