@@ -19,10 +19,10 @@ GUEST = Path("/var/lib/kldload-lab/guests/lean.qcow2")
 DEVICE = "/dev/zvol/rpool/vms/"
 SETUP = """
 zfs list rpool/vms || zfs create -o mountpoint=/var/lib/libvirt/images -o compression=off -o recordsize=64K \
-    -o primarycache=metadata -o atime=off rpool/vms
+    -o primarycache=metadata -o atime=off -o volmode=dev rpool/vms
 zfs list rpool/vms/isos || zfs create -o mountpoint=/var/lib/libvirt/isos -o compression=zstd -o atime=off \
     rpool/vms/isos
-zfs list vmpool/vms || zfs create -o mountpoint=none vmpool/vms
+zfs list vmpool/vms || zfs create -o mountpoint=none -o volmode=dev vmpool/vms
 """
 
 

@@ -28,6 +28,7 @@ from kldload_kvm.bus.service import Service
 from kldload_kvm.bus.tree import Tree
 from kldload_kvm.bus.values import plain, vm_path
 from kldload_kvm.engine.engine import Engine
+from kldload_kvm.engine.job import NO_LOGIN
 from kldload_kvm.engine.journal import MemoryJournal
 from kldload_kvm.model import properties
 from kldload_kvm.model.constants import PREFIX, ROOT
@@ -234,7 +235,7 @@ class Served:
         """Let the bus say that a client is that user's."""
         name = (client or self.client).bus.unique_name
         assert name
-        self.callers._uids[name] = uid
+        self.callers._known[name] = uid, NO_LOGIN
 
     def fingerprint(self) -> tuple[object, ...]:
         """Everything that a call could have changed."""

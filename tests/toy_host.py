@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,7 @@ class ToyHost:
     asked: asyncio.Event | None = None
     hindrances: list[str] = field(default_factory=list)
     newer: str = ""
+    quiet: set[str] = field(default_factory=set)
     steps_seen: dict[str, Run] = field(default_factory=dict)
     on_step: Any = lambda name: None
     moment: Any = lambda what: None
@@ -48,9 +50,18 @@ class ToyHost:
             await self.asked.wait()
         return self.world_moved
 
-    async def settle(self, touched: tuple[str, ...]) -> None:
+    def look_ahead(self, touched: tuple[str, ...], to_come: tuple[str, ...]) -> Awaitable[frozenset[str]] | None:
+        if to_come and all(name in self.quiet for name in to_come):
+            return asyncio.ensure_future(self._look(touched))
+        return None
+
+    async def _look(self, touched: tuple[str, ...]) -> frozenset[str]:
+        self.log.append(f"look ahead at {', '.join(touched)}")
+        return frozenset(touched)
+
+    async def settle(self, touched: tuple[str, ...], known: frozenset[str] = frozenset()) -> None:
         self.log.append("settle")
-        self.settled.append(touched)
+        self.settled.append(tuple(name for name in touched if name not in known))
 
     async def hindrance(self, touched: tuple[str, ...]) -> str:
         return self.hindrances.pop() if self.hindrances else ""

@@ -400,9 +400,9 @@ class TestGoneCallers:
             await other.ask(ROOT, "Manager", "CanI", "org.kldload.kvm.power", ROOT)
             await other.ask(ROOT, "Manager", "CreateVm", "new", {"plan-only": True})
             name = other.bus.unique_name
-            assert name in served.callers._uids
+            assert name in served.callers._known
             other.bus.disconnect()
-            await until_true(lambda: name not in served.callers._uids)
+            await until_true(lambda: name not in served.callers._known)
 
     @in_loop
     async def test_nobody_can_pretend_that_another_has_left(self) -> None:
@@ -415,7 +415,7 @@ class TestGoneCallers:
             forged.destination = served.bus.unique_name
             await other.bus.send(forged)
             await other.quiet()
-            assert name in served.callers._uids
+            assert name in served.callers._known
             other.bus.disconnect()
 
 

@@ -202,13 +202,26 @@ class TestSignals:
         async with serving() as served:
             await served.vm("web")
             client = await self.heard(served)
-            job = await client.ask(path_of("web"), "Vm", "SetAutostart", True, {"wait": True})
+            gate = served.host.troubles.gates["autostart"] = asyncio.Event()
+            job = await client.ask(path_of("web"), "Vm", "SetAutostart", True)
+            await until_true(lambda: any(name == "Steps" for name, _ in told(client, job)))
+            gate.set()
+            await client.ask(job, "Job", "Wait")
             added = next(body for _, member, body in client.signals if member == "InterfacesAdded" and body[0] == job)
-            assert added[1]["org.kldload.Kvm1.Job"]["State"] == "planned"
+            assert added[1]["org.kldload.Kvm1.Job"]["State"] == "running"
             states = [value for name, value in told(client, job) if name == "State"]
-            assert states == ["running", "succeeded"]
+            assert states == ["succeeded"]
             steps = [value[0]["state"] for name, value in told(client, job) if name == "Steps"]
             assert steps == ["running", "done"]
+
+    @in_loop
+    async def test_a_step_that_ends_at_once_is_told_with_its_end(self) -> None:
+        async with serving() as served:
+            await served.vm("web")
+            client = await self.heard(served)
+            job = await client.ask(path_of("web"), "Vm", "SetAutostart", True, {"wait": True})
+            steps = [value[0]["state"] for name, value in told(client, job) if name == "Steps"]
+            assert steps[-1] == "done"
 
     @in_loop
     async def test_a_vm_says_which_job_holds_it_from_its_start_to_its_end(self) -> None:

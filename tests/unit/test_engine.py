@@ -65,6 +65,22 @@ class TestForward:
         assert host.settled == [("toy:a", "toy:b")]
 
     @in_loop
+    async def test_what_no_later_step_touches_is_read_again_while_they_are_at_work(self) -> None:
+        host = ToyHost(quiet={"toy:c", "toy:d"})
+        await ended(engine(host), plan(Put("a"), Put("b"), commit=Put("c"), finish=(Put("d"),)))
+        assert host.log[:2] == ["do a", "do b"]
+        assert host.log.count("look ahead at toy:a, toy:b") == 1
+        assert host.settled == [("toy:c", "toy:d")]
+
+    @in_loop
+    async def test_what_was_undone_after_it_was_read_is_read_once_more(self) -> None:
+        host = ToyHost(quiet={"toy:b"}, before={"b"})
+        job = await ended(engine(host), plan(Put("a"), commit=Put("b")))
+        assert job.state is State.FAILED
+        assert "look ahead at toy:a" in host.log
+        assert host.settled == [("toy:a", "toy:b")]
+
+    @in_loop
     async def test_results_of_the_steps_stand_beside_the_plan_s(self) -> None:
         made = engine(ToyHost())
         job = made.start(plan(Put("a"), commit=Put("b"), result={"vm": "1", "a": "planned"}), ALICE)
@@ -87,7 +103,6 @@ class TestForward:
         made.on_change = lambda job: told.append((job.state, tuple(job.step_states)))
         await ended(made, plan(Put("a"), commit=Put("b")))
         assert told == [
-            (State.PLANNED, ("waiting", "waiting")),
             (State.RUNNING, ("waiting", "waiting")),
             (State.RUNNING, ("running", "waiting")),
             (State.RUNNING, ("done", "waiting")),
@@ -240,7 +255,7 @@ class TestFailure:
     async def test_to_read_the_host_again_does_not_keep_a_job_from_ending(self) -> None:
         host = ToyHost()
 
-        async def fails(touched: tuple[str, ...]) -> None:
+        async def fails(touched: tuple[str, ...], known: frozenset[str]) -> None:
             raise ZfsFailed("the pool is gone")
 
         host.settle = fails  # type: ignore[method-assign]
@@ -339,7 +354,7 @@ class TestCancel:
     async def test_while_the_host_is_read_again_is_refused_as_all_is_done(self) -> None:
         host, settling = ToyHost(), asyncio.Event()
 
-        async def slowly(touched: tuple[str, ...]) -> None:
+        async def slowly(touched: tuple[str, ...], known: frozenset[str]) -> None:
             await settling.wait()
 
         host.settle = slowly  # type: ignore[method-assign]
@@ -395,7 +410,7 @@ class TestLocks:
         made = engine(host)
         held: list[str] = []
 
-        async def look(touched: tuple[str, ...]) -> None:
+        async def look(touched: tuple[str, ...], known: frozenset[str]) -> None:
             held.append(made.locks.holder("VM:web"))
 
         host.settle = look  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ OTHER = Plan("toy", "note something", prepare=(SetProperty("rpool/vms/isos", "mi
 
 @in_loop
 async def test_a_job_that_waits_for_libvirt_is_not_taken_for_one_of_an_old_journal_by_our_own_marks() -> None:
-    host, db, at = await killed_at(SNAPSHOT, 6)
+    host, db, at = await killed_at(SNAPSHOT, 5)
     assert "suspend web" in at
     host.memory_virt.available = False
     journal = MemorySqlite(db)

@@ -12,6 +12,8 @@ from dbus_next.aio import MessageBus
 
 from ..engine.job import NO_LOGIN
 from ..model.errors import NotAuthorized
+from .connection import close_all
+from .values import plain
 
 DBUS, PATH = "org.freedesktop.DBus", "/org/freedesktop/DBus"
 KEPT = 1000
@@ -23,8 +25,7 @@ class Callers:
 
     def __init__(self, bus: MessageBus, vanished: Callable[[str], None]) -> None:
         self._bus, self._vanished = bus, vanished
-        self._uids: OrderedDict[str, int] = OrderedDict()
-        self._logins: OrderedDict[str, int] = OrderedDict()
+        self._known: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     async def watch(self) -> None:
         """Ask the bus to tell us of names that go."""
@@ -34,23 +35,25 @@ class Callers:
 
     async def uid(self, sender: str) -> int:
         """Raises NotAuthorized for a caller that the bus does not know."""
-        if sender not in self._uids:
-            reply = await self._call("GetConnectionUnixUser", sender)
-            if reply is None or reply.message_type is MessageType.ERROR:
-                raise NotAuthorized("nothing was changed", "the bus does not know who calls", "")
-            _keep(self._uids, sender, reply.body[0])
-        return self._uids[sender]
+        return (await self.who(sender))[0]
 
-    async def login(self, sender: str) -> int:
-        """The user who once logged in, whatever they have become since; NO_LOGIN where that is not known.
+    async def who(self, sender: str) -> tuple[int, int]:
+        """The user, and the one who once logged in, whatever they have become since; NO_LOGIN where that is not known.
 
-        For the history alone. Nothing is decided by it: a process may have ended, and its id be another's.
+        The login is for the history alone. Nothing is decided by it: a process may have ended, and its id be another's.
+        Raises NotAuthorized for a caller that the bus does not know.
         """
-        if sender not in self._logins:
-            reply = await self._call("GetConnectionUnixProcessID", sender)
-            known = reply is not None and reply.message_type is not MessageType.ERROR
-            _keep(self._logins, sender, _login_of(reply.body[0]) if reply and known else NO_LOGIN)
-        return self._logins[sender]
+        if sender not in self._known:
+            reply = await self._call("GetConnectionCredentials", sender)
+            known = plain(reply.body[0]) if reply and reply.message_type is not MessageType.ERROR else {}
+            if reply:
+                close_all(reply.unix_fds)  # a newer bus sends one of the process, too
+            if "UnixUserID" not in known:
+                raise NotAuthorized("nothing was changed", "the bus does not know who calls", "")
+            self._known[sender] = known["UnixUserID"], _login_of(known.get("ProcessID", 0))
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        return self._known[sender]
 
     async def _call(self, member: str, argument: str) -> Message | None:
         call = Message(DBUS, PATH, DBUS, member, signature="s", body=[argument])
@@ -58,15 +61,8 @@ class Callers:
 
     def _received(self, message: Message) -> None:
         if message.member == "NameOwnerChanged" and message.sender == DBUS and message.body[0].startswith(":"):
-            self._uids.pop(message.body[0], None)
-            self._logins.pop(message.body[0], None)
+            self._known.pop(message.body[0], None)
             self._vanished(message.body[0])
-
-
-def _keep(known: OrderedDict[str, int], sender: str, value: int) -> None:
-    known[sender] = value
-    while len(known) > KEPT:
-        known.popitem(last=False)
 
 
 def _login_of(pid: int) -> int:

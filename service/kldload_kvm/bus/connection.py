@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from dbus_next import BusType, Message, NameFlag, RequestNameReply
 from dbus_next.aio import MessageBus
 from dbus_next.aio.message_bus import _MessageWriter
 
-__all__ = ["Message", "MessageBus", "PatientWriter", "connect", "sender", "take_name"]
+log = logging.getLogger(__name__)
+
+__all__ = ["Message", "MessageBus", "PatientWriter", "close_all", "connect", "sender", "take_name"]
 
 
 class PatientWriter(_MessageWriter):  # type: ignore[misc]
@@ -69,3 +73,12 @@ def sender(bus: MessageBus) -> Callable[[Message], None]:
             bus.send(message)
 
     return send
+
+
+def close_all(fds: Iterable[int] | None) -> None:
+    """Close descriptors that came with a message."""
+    for fd in fds or ():
+        try:
+            os.close(fd)
+        except OSError:
+            log.warning("a received file descriptor was closed already")

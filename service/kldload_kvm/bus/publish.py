@@ -16,7 +16,7 @@ from ..ops.request import Facts
 from .tree import Tree
 from .values import ROOT, ObjectPath, dictionary, job_path, storage_path, vm_path
 
-PROGRESS_INTERVAL = 0.25
+PROGRESS_INTERVAL, STEP_INTERVAL = 0.25, 0.05
 
 
 class Publisher:
@@ -29,10 +29,11 @@ class Publisher:
         self.manager: dict[str, Any] = {}
         self._snapshots: dict[str, set[str]] = {}
         self._late: dict[str, asyncio.TimerHandle] = {}
+        self._told: dict[str, State] = {}
         self._holding: set[str] = set()
         self._around: tuple[bool, Mapping[str, Os]] = (False, {})
         engine.on_change = self.job_changed
-        engine.on_forget = lambda job: self.tree.remove(job_path(job.id))
+        engine.on_forget = self._forget_job
 
     def start(self, version: str) -> None:
         """The root and the storages; the VMs follow as the inventory fills."""
@@ -65,20 +66,20 @@ class Publisher:
             self.tree.put(storage_path(name), "Storage", self._storage(name, parent, name == default))
 
     def job_changed(self, job: Job) -> None:
-        """At once when the state or a step changed; at most four times a second for progress alone."""
-        late = self._late.get(job.id)
-        if job.state is State.RUNNING and job.bytes_total:
-            if late is None:
-                loop = asyncio.get_running_loop()
-                self._late[job.id] = loop.call_later(PROGRESS_INTERVAL, self._put_job, job)
-            return
-        self._put_job(job)
+        """At once when the state changed; a moment later for a step, which most often is followed by the next; at most
+        four times a second for progress alone."""
+        if self._told.get(job.id) is not job.state:
+            self._put_job(job)
+        elif job.id not in self._late:
+            delay = PROGRESS_INTERVAL if job.bytes_total else STEP_INTERVAL
+            self._late[job.id] = asyncio.get_running_loop().call_later(delay, self._put_job, job)
 
     def _put_job(self, job: Job) -> None:
         if late := self._late.pop(job.id, None):
             late.cancel()
         if job.id not in self.engine.jobs:
             return
+        self._told[job.id] = job.state
         holds = job.state in (State.RUNNING, State.UNDOING)
         if holds != (job.id in self._holding):
             self._held_or_free(job, holds)
@@ -86,12 +87,17 @@ class Publisher:
         if job.over:
             self.tree.emit(job_path(job.id), "Job", "Completed", job.state is State.SUCCEEDED, str(job.error or ""))
 
+    def _forget_job(self, job: Job) -> None:
+        self._told.pop(job.id, None)
+        self.tree.remove(job_path(job.id))
+
     def _held_or_free(self, job: Job, holds: bool) -> None:
         """The VMs of a job say that it holds them from its start on, and that it does not before it is called done."""
         (self._holding.add if holds else self._holding.discard)(job.id)
         for id_ in job.plan.objects:
-            if vm := self.inventory.vm(id_):
-                self._vm(vm)
+            vm, path = self.inventory.vm(id_), vm_path(id_)
+            if vm and path in self.tree.objects:
+                self.tree.set(path, {"Job": self._holder(vm)})
 
     def _vm(self, vm: Vm) -> None:
         path = vm_path(vm.id)
@@ -104,7 +110,6 @@ class Publisher:
 
     def _vm_values(self, vm: Vm, snapshots: int) -> dict[str, Any]:
         domain = vm.domain
-        holder = self.engine.locks.holder(f"VM:{vm.name}")
         dependents = self.inventory.dependents(vm)
         return {
             "Id": vm.id,
@@ -133,8 +138,13 @@ class Publisher:
             "SnapshotCount": snapshots,
             "Identity": vm.first.properties.get(properties.IDENTITY, ""),
             "Template": vm.template,
-            "Job": job_path(holder) if holder else ObjectPath("/"),
+            "Job": self._holder(vm),
         }  # fmt: skip
+
+    def _holder(self, vm: Vm) -> ObjectPath:
+        """The job that holds a VM, or the root where none does."""
+        holder = self.engine.locks.holder(f"VM:{vm.name}")
+        return job_path(holder) if holder else ObjectPath("/")
 
     def _problem(self, vm: Vm) -> str:
         if vm.domain is None and self.facts().libvirt:

@@ -69,7 +69,7 @@ class Service:
 
     async def _operate(self, call: Call) -> Answer:
         check_bounds(call)
-        uid, login = await self.callers.uid(call.sender), await self.callers.login(call.sender)
+        uid, login = await self.callers.who(call.sender)
         key, fingerprint = self._repeated(call, uid)
         if key and (known := self._known(key, fingerprint)):
             return await self._answer(known, call)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from ..model.errors import Cancelled, Failed, KvmError, LimitsExceeded, NotFound, Stale, TimedOut, WrongState
@@ -17,7 +17,7 @@ from ..waiting import uninterrupted
 from .job import NO_LOGIN, Job, State
 from .journal import Journal
 from .locks import LockTable
-from .plan import Guard, Plan, Run
+from .plan import Guard, Plan, Run, Step
 from .records import Record
 from .recovery import Recovery
 
@@ -29,7 +29,12 @@ class Host(Protocol):
 
     async def moved(self, guards: tuple[Guard, ...]) -> list[str]: ...
 
-    async def settle(self, touched: tuple[str, ...]) -> None: ...
+    def look_ahead(self, touched: tuple[str, ...], to_come: tuple[str, ...]) -> Awaitable[frozenset[str]] | None:
+        """Begin to read again what a job has touched, while it goes on with what does not change that any more. What
+        was read is returned; None where it is too early, for what is to come will change more of the kind."""
+
+    async def settle(self, touched: tuple[str, ...], known: frozenset[str] = frozenset()) -> None:
+        """Read again what a job has touched, but for what is known already."""
 
     async def hindrance(self, touched: tuple[str, ...]) -> str:
         """Why the host cannot be asked yet what was done to these, in words; empty if it can."""
@@ -71,11 +76,13 @@ class Engine:
     def left_open(self) -> tuple[str, ...]:
         """What is touched by the jobs that an earlier daemon left open and that are still to be compared with what the
         storages have seen."""
-        return tuple(name for job in self._recovery.open_jobs for step in job.plan.steps for name in step.touches())
+        return touched_by(step for job in self._recovery.open_jobs for step in job.plan.steps)
 
     def propose(self, plan: Plan, uid: int, login: int = NO_LOGIN) -> Job:
         """A job that is only planned."""
-        return self._new_job(plan, uid, login)
+        job = self._new_job(plan, uid, login)
+        job.changed(job)
+        return job
 
     def start(self, plan: Plan, uid: int, release: Callable[[], None] = lambda: None, login: int = NO_LOGIN) -> Job:
         """Start a plan that was made just now, from the inventory as it is. Raises Busy or LimitsExceeded.
@@ -167,7 +174,6 @@ class Engine:
         # Plans need no rights, so each user has a few of their own: nobody's push out another's, or the history.
         plans = [each for each in self.jobs.values() if each.state is State.PLANNED and each.uid == uid]
         self._forget_oldest(plans, self.per_user if uid else self.kept)
-        job.changed(job)
         return job
 
     def forget_old_ones(self) -> None:
@@ -199,8 +205,10 @@ class Engine:
         job.begun = True
         final, error = State.FAILED, None
         try:
-            await self.journal.opened(Record(job.id, job.plan, job.uid, job.login, job.started))
-            await self.forward(job)
+            first = next(iter(batches(job.plan)), ())  # one write for the two
+            states = tuple("running" if index in first else "waiting" for index in range(len(job.step_states)))
+            await self.journal.opened(Record(job.id, job.plan, job.uid, job.login, job.started, step_states=states))
+            await self.forward(job, intended=first)
             final = State.SUCCEEDED
             job.result = {**job.plan.result, **job.result}
         except (Exception, asyncio.CancelledError) as fault:
@@ -247,8 +255,9 @@ class Engine:
     async def end(self, job: Job, final: State) -> None:
         """Publish what changed before the job is called done, and give back its locks between the two."""
         try:
-            touched = tuple(dict.fromkeys(name for step in job.plan.steps for name in step.touches()))
-            await self.host.settle(touched)
+            ahead = await job.ahead if job.ahead else frozenset[str]()
+            known = ahead if final is State.SUCCEEDED else frozenset()  # what was undone has changed again
+            await self.host.settle(touched_by(job.plan.steps), known)
         except Exception:
             log.exception("job %s: what it touched could not be read again", job.id)
         try:
@@ -265,16 +274,21 @@ class Engine:
         job.finished.set()
         self.on_end(job)
 
-    async def forward(self, job: Job) -> None:
-        """Do what has not been begun yet."""
+    async def forward(self, job: Job, intended: tuple[int, ...] = ()) -> None:
+        """Do what has not been begun yet. intended: what the journal was told of already."""
+        job.ahead = None
         for batch in batches(job.plan):
             indexes = tuple(index for index in batch if job.step_states[index] == "waiting")
             if not indexes:
                 continue
             if job.cancel_asked and job.cancelable:
                 raise asyncio.CancelledError
-            await self.journal.intend(job.id, indexes)
+            if indexes != intended:
+                await self.journal.intend(job.id, indexes)
             job.set_steps(indexes, "running")
+            if job.ahead is None:
+                steps = job.plan.steps
+                job.ahead = self.host.look_ahead(touched_by(steps[: batch[0]]), touched_by(steps[batch[0] :]))
             results = await self._together(self._do(job, index) for index in indexes)
             merged = {key: value for result in results for key, value in (result or {}).items()}
             job.result.update(merged)
@@ -346,6 +360,11 @@ class Engine:
             "a fault in kldload-kvmd",
             "see journalctl -u kldload-kvmd, and report it",
         )
+
+
+def touched_by(steps: Iterable[Step]) -> tuple[str, ...]:
+    """What these steps touch, each once."""
+    return tuple(dict.fromkeys(name for step in steps for name in step.touches()))
 
 
 def batches(plan: Plan) -> list[tuple[int, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -34,7 +34,8 @@ FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 class Job:
     """step_states run beside plan.steps: waiting, running, done, undone or failed. Times are in seconds since 1970.
 
-    uid, login: the user and the login uid of whoever started it; recovered: an earlier daemon left it open.
+    uid, login: the user and the login uid of whoever started it; recovered: an earlier daemon left it open; ahead: what
+    is being read again of the host before the job's end.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Job:
     begun: bool = False
     recovered: bool = False
     cancel_asked: bool = False
+    ahead: Awaitable[frozenset[str]] | None = None
     changed: Callable[[Job], None] = lambda job: None
     release: Callable[[], None] = lambda: None
     finished: asyncio.Event = field(default_factory=asyncio.Event)

@@ -17,10 +17,11 @@ from .records import Record
 
 class Journal(Protocol):
     """Of each job it is told in this order: opened, then for each step intend, note and did, then closed; of one
-    that is undone, before that, turned, and undid for each step.
+    that is undone, before that, turned, and undid for each step. The record that it is opened with says what is
+    intended first.
 
-    What `intend`, `note` and `turned` were told is durable when they return. What the others were told becomes so with
-    the next of these, or a job's end. Each raises KvmError if it cannot be written.
+    What `opened`, `intend`, `note` and `turned` were told is durable when they return. What the others were told
+    becomes so with the next of these, or a job's end. Each raises KvmError if it cannot be written.
     """
 
     def new_id(self) -> str: ...

@@ -96,8 +96,9 @@ class SqliteJournal:
         )  # fmt: skip
         self._plans[record.id] = json.dumps(plan_summary(record.plan))
         insert = "INSERT INTO job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        begun = [(SET_STEP, (record.id, n, state)) for n, state in enumerate(record.step_states) if state != "waiting"]
         try:
-            await self._write([(insert, row), self._count(number)], may_use_reserve=record.plan.frees)
+            await self._write([(insert, row), self._count(number), *begun], may_use_reserve=record.plan.frees)
         except BaseException:
             self._plans.pop(record.id, None)
             raise

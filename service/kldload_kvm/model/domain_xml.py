@@ -14,6 +14,7 @@ import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from .errors import InvalidArgument
 from .inventory import device
@@ -205,6 +206,11 @@ def without_secrets(xml: str) -> str:
     The strings of SMBIOS and fw_cfg, and QEMU's command line, are how credentials reach a guest.
     """
     domain = ET.fromstring(xml)
+    _remove_secrets(domain)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def _remove_secrets(domain: ET.Element) -> None:
     for graphics in domain.findall("devices/graphics"):
         for attribute in ("passwd", "passwdValidTo"):
             graphics.attrib.pop(attribute, None)
@@ -212,7 +218,6 @@ def without_secrets(xml: str) -> str:
         for child in list(parent):
             if _is_secret(child):
                 parent.remove(child)
-    return ET.tostring(domain, encoding="unicode")
 
 
 def secrets(xml: str) -> tuple[str, ...]:
@@ -405,9 +410,11 @@ MOST_PACKED = 8000  # what fits into a ZFS property is 8191 bytes
 MOST_UNPACKED = 1 << 20
 
 
+@lru_cache(maxsize=256)
 def pack(xml: str) -> str:
     """The XML, without its secrets, as a ZFS property's value; the empty string if it is too long for one."""
-    domain = ET.fromstring(without_secrets(xml))
+    domain = ET.fromstring(xml)
+    _remove_secrets(domain)
     for element in domain.iter():
         element.text = element.text if (element.text or "").strip() else None
         element.tail = None

@@ -17,6 +17,9 @@ TRASH = ".trash"
 SPARE = ".spare"
 """An empty trash entry, made while there is room: in a pool that is full, none can be made."""
 
+ORDER = {"disk": 0, "nvram": 1}
+"""Of a VM's volumes, by role; all others come after these."""
+
 NO_SPACE, IO_ERROR = "no-space", "io-error"
 """Why QEMU itself paused a guest."""
 
@@ -46,6 +49,7 @@ class Dataset:
     origin: str = ""
     mountpoint: str = ""
     compression: str = ""
+    volmode: str = ""
     properties: dict[str, str] = field(default_factory=dict)
     bookmarks: tuple[Bookmark, ...] = ()
 
@@ -327,12 +331,9 @@ class Inventory:
         if not names:
             return None
         volumes = sorted((self.datasets[name] for name in names), key=_volume_order)
-        first = volumes[0]
-        parent, _, name = first.name.rpartition("/")
-        if role(first) != "disk":
-            name = name.rpartition(".")[0] or name
+        parent = _parent(volumes[0].name)
         storage = next((s for s, p in self.parents.items() if p == parent), "")
-        return Vm(id_, name, storage, tuple(volumes), self._domain_of(volumes))
+        return Vm(id_, _vm_name(volumes[0]), storage, tuple(volumes), self._domain_of(volumes))
 
     def used_at_of(self, id_: str) -> int:
         """When the space that this VM uses was read."""
@@ -391,8 +392,9 @@ class Inventory:
             return f"trash entry {dataset.partition(f'/{TRASH}/')[2].partition('/')[0]}"
         record = self.datasets.get(dataset)
         owner = self._owner(record) if record else None
-        vm = self.vm(owner) if owner else None
-        return vm.name if vm else dataset
+        if owner is None:
+            return dataset
+        return _vm_name(min((self.datasets[name] for name in self._volumes.get(owner)), key=_volume_order))
 
     def trash_entries(self) -> list[Dataset]:
         """The container dataset of each trash entry, newest first."""
@@ -485,4 +487,10 @@ def is_trash(dataset: str) -> bool:
 
 def _volume_order(volume: Dataset) -> tuple[int, int, str]:
     target = volume.properties.get(properties.TARGET, "")
-    return ({"disk": 0, "nvram": 1}.get(role(volume), 2), len(target), target)
+    return (ORDER.get(role(volume), 2), len(target), target)
+
+
+def _vm_name(first: Dataset) -> str:
+    """A VM's name, from the first of its volumes."""
+    name = first.name.rpartition("/")[2]
+    return name if role(first) == "disk" else name.rpartition(".")[0] or name

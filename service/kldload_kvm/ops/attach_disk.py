@@ -60,7 +60,7 @@ class AttachDisk(VmRequest):
         check_multiple(self.size, block.size, what)
         view.check_room(parent, what)
         create = CreateVolume(dataset, self.size, {
-            "volmode": "dev", properties.VM: vm.id, properties.UUID: domain.uuid, "volblocksize": str(block.size),
+            **view.volmode(parent), properties.VM: vm.id, properties.UUID: domain.uuid, "volblocksize": str(block.size),
             "compression": self.compression or view.config.compression,
             properties.ROLE: "disk", properties.TARGET: target,
         })  # fmt: skip

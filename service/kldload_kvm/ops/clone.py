@@ -129,6 +129,7 @@ class _CloneOf:
         # A seed is written anew, whether the snapshot has it or not: with the origin's, the clone would be its origin.
         self.volumes = [v for v in vm.volumes if v.name in has or role(v) == "seed"]
         parent = vm.first.name.rpartition("/")[0]
+        self.volmode = view.volmode(parent)
         self.targets = {v.name: f"{parent}/{name}{v.name.removeprefix(f'{parent}/{vm.name}')}" for v in self.volumes}
         self.macs = [view.mac() for _ in range(domain_xml.interface_count(domain.xml))]
 
@@ -149,7 +150,7 @@ class _CloneOf:
             properties.IDENTITY: "pending" if volume == self.vm.first and not self.vm.has_seed else "",
         }
         ours = {key: value for key, value in ours.items() if value}
-        native = {"volmode": "dev", **({"compression": volume.compression} if volume.compression else {})}
+        native = {**self.volmode, **({"compression": volume.compression} if volume.compression else {})}
         if role(volume) == "seed":
             # A seed is written anew, so there is nothing to share with the origin's.
             return CreateVolume(target, volume.size, {"volblocksize": str(volume.volblocksize), **native, **ours})

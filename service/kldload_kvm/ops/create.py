@@ -103,7 +103,8 @@ class Create(Request):
         store = view.inventory.datasets.get(parent)
         if store is None:
             view.need_zfs(f"{self.name} was not created")
-            hint = f"create it: zfs create -p -o mountpoint=/var/lib/libvirt/images -o compression=off {parent}"
+            options = "-o mountpoint=/var/lib/libvirt/images -o compression=off -o volmode=dev"
+            hint = f"create it: zfs create -p {options} {parent}"
             raise NotFound(f"{self.name} was not created", f"there is no dataset {parent}", hint)
         view.check_name_free(self.name)
         check_fits(f"{self.name} was not created", parent, self.name)
@@ -118,7 +119,7 @@ class Create(Request):
         warnings = [*self._check_space(store, size), *chosen.warnings]
         vm_id, uuid = view.uuid(), view.uuid()
         disk, nvram, seed = (f"{parent}/{self.name}{suffix}" for suffix in ("", ".nvram", ".seed"))
-        common = {"volmode": "dev", properties.VM: vm_id, properties.UUID: uuid}
+        common = {**view.volmode(parent), properties.VM: vm_id, properties.UUID: uuid}
         prepare: list[Step] = [
             CreateVolume(disk, size, {
                 **common, "volblocksize": str(block), "compression": self.compression or view.config.compression,

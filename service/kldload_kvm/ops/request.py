@@ -108,6 +108,12 @@ class View:
         if self.facts.zfs:
             raise ZfsUnavailable(what, self.facts.zfs.why, self.facts.zfs.hint)
 
+    def volmode(self, parent: str) -> dict[str, str]:
+        """What keeps the host from looking into a volume below `parent`: nothing where it inherits that already. Set on
+        the volume itself it costs a transaction more, and the device node is made a second time."""
+        store = self.inventory.datasets.get(parent)
+        return {} if store and store.volmode == "dev" else {"volmode": "dev"}
+
     def check_name_free(self, name: str) -> None:
         """Raises AlreadyExists if a VM, a volume or a domain has the name, on any storage."""
         what, hint = f"the name {name} is taken", "choose another name"

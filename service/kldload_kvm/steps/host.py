@@ -98,17 +98,32 @@ class Host:
         parents = self.inventory.parents.values()
         return [p for p in parents if any(name == p or name.startswith(f"{p}/") for name in touched)]
 
-    async def settle(self, touched: tuple[str, ...]) -> None:
-        """Read again what a job has touched, with at most two zfs commands, and let the bus know."""
-        plain = [name for name in touched if not name.startswith(("domain:", "images:")) and not name.endswith("@*")]
-        whole = [name.removesuffix("@*") for name in touched if name.endswith("@*")]
-        await _tried(self.refresh_zfs(plain, whole))
+    def look_ahead(self, touched: tuple[str, ...], to_come: tuple[str, ...]) -> Awaitable[frozenset[str]] | None:
+        """Once no more datasets are to come: it takes as long as what else there is to do, such as a definition."""
+        if any(map(_is_zfs, to_come)) or not any(map(_is_zfs, touched)):
+            return None
+        return asyncio.ensure_future(self._look(touched))
+
+    async def _look(self, touched: tuple[str, ...]) -> frozenset[str]:
+        done = await _tried(self.refresh_touched(touched))
+        return frozenset(filter(_is_zfs, touched)) if done else frozenset()
+
+    async def settle(self, touched: tuple[str, ...], known: frozenset[str] = frozenset()) -> None:
+        """Read again what a job has touched, with at most two zfs commands, and let the bus know. known: what it has
+        not touched since that was read."""
+        await _tried(self.refresh_touched(tuple(name for name in touched if name not in known)))
         for name in touched:
             if name.startswith("domain:"):
                 await _tried(self.refresh_domain(name.removeprefix("domain:")))
             elif name.startswith("images:") and self.images_changed:
                 await _tried(self.images_changed())
         self.published()
+
+    async def refresh_touched(self, touched: tuple[str, ...]) -> None:
+        """Datasets and snapshots among what steps touch: a name that ends with '@*' is one with all its snapshots."""
+        names = list(filter(_is_zfs, touched))
+        plain = [name for name in names if not name.endswith("@*")]
+        await self.refresh_zfs(plain, [name.removesuffix("@*") for name in names if name.endswith("@*")])
 
     async def refresh_zfs(self, plain: list[str], whole: list[str]) -> None:
         """plain: datasets and snapshots by name; whole: datasets to be read with all their snapshots.
@@ -173,12 +188,18 @@ def _moved_image(guard: Guard) -> list[str]:
     return [] if size == guard.value else [f"{guard.name} is another one now"]
 
 
-async def _tried(work: Awaitable[None]) -> None:
-    """What cannot be read again must not keep the rest from being read."""
+def _is_zfs(touched: str) -> bool:
+    return not touched.startswith(("domain:", "images:"))
+
+
+async def _tried(work: Awaitable[None]) -> bool:
+    """What cannot be read again must not keep the rest from being read. Whether it could."""
     try:
         await work
     except KvmError as error:
         log.warning("%s: %s", error.what, error.why)
+        return False
+    return True
 
 
 def parse_mark(text: str) -> tuple[str, int]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from .commands import ENVIRONMENT
 
 LONGEST_LINE = 1 << 20  # an event repeats what was set, such as all snapshots of one command
-FIELD = re.compile(r'^\s+(history_dsname|eid) = (?:"([^"]*)"|(0x[0-9a-f]+))')
+CHUNK = 1 << 16
+FIELD = re.compile(rb'^[ \t]+(?:history_dsname = "([^"\n]*)"|eid = (0x[0-9a-f]+))', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,21 @@ async def follow() -> AsyncIterator[Event]:
     """The events there are and then those to come, until the command ends. Raises OSError where zpool cannot be run."""
     process = await asyncio.create_subprocess_exec(
         "zpool", "events", "-Hfv", env=ENVIRONMENT, stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, limit=LONGEST_LINE,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        dataset = ""
-        async for line in process.stdout:
-            match = FIELD.match(line.decode("utf-8", "replace"))
-            if match and match.group(1) == "history_dsname":
-                dataset = match.group(2)
-            elif match:
-                yield Event(int(match.group(3), 16), dataset)
-                dataset = ""
+        dataset, rest = "", b""
+        while chunk := await process.stdout.read(CHUNK):  # line by line would take a tenth of a clone's time
+            lines, newline, rest = (rest + chunk).rpartition(b"\n")
+            if len(rest) > LONGEST_LINE:
+                raise ValueError(f"a line has more than {LONGEST_LINE} bytes")
+            for match in FIELD.finditer(lines + newline):
+                if match.group(1) is not None:
+                    dataset = match.group(1).decode("utf-8", "replace")
+                else:
+                    yield Event(int(match.group(2), 16), dataset)
+                    dataset = ""
     finally:
         if process.returncode is None:
             process.kill()

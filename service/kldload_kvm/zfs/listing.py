@@ -14,7 +14,7 @@ from .commands import Zfs
 
 # One list of columns serves both, so that one command can read datasets and snapshots by name.
 NATIVE = ("name", "type", "guid", "createtxg", "creation", "volsize", "used", "available", "volblocksize", "origin",
-          "mountpoint", "compression", "userrefs")  # fmt: skip
+          "mountpoint", "compression", "volmode", "userrefs")  # fmt: skip
 OURS = tuple(dict.fromkeys(properties.OF_DATASETS + properties.OF_SNAPSHOTS))
 COLUMNS = ",".join(NATIVE + OURS)
 # Without what makes ZFS open every snapshot: 'used' of 1,000 snapshots took eleven seconds, these columns one.
@@ -97,6 +97,7 @@ def _dataset(values: dict[str, str]) -> Dataset:
         origin=values["origin"],
         mountpoint=values["mountpoint"],
         compression=values["compression"],
+        volmode=values["volmode"],
         properties={key: values[key] for key in properties.OF_DATASETS if values[key]},
     )
 
