@@ -169,6 +169,10 @@ class MemoryVirt:
         await self._reach()
         return self._guest(uuid).state
 
+    async def states(self) -> dict[str, str]:
+        await self._reach()
+        return {uuid: guest.state for uuid, guest in self.guests.items()}
+
     async def shutdown(self, uuid: str, timeout: float) -> None:
         guest = self._guest(uuid)
         await self._change(f"shutdown {guest.name}", lambda: self.put(guest, "shutoff"))

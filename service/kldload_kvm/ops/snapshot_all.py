@@ -56,7 +56,8 @@ class SnapshotAll(Request):
     def plan(self, view: View) -> Plan:
         found = view.vms(self.storage)
         vms = [vm for vm in found if not view.holder(f"VM:{vm.name}")]
-        busy = [vm.name for vm in found if vm not in vms]
+        free = {vm.id for vm in vms}
+        busy = [vm.name for vm in found if vm.id not in free]
         name = self._name(view, found)
         for vm in vms:
             check_fits(f"the snapshot @{name} was not taken", vm.first.name.rpartition("/")[0], vm.name, name)
@@ -91,7 +92,8 @@ class SnapshotAll(Request):
 
     def _take(self, pool: str, vms: list[Vm], name: str) -> Step:
         volumes = {v.name: vm.id for vm in vms for v in vm.volumes if v.name.partition("/")[0] == pool}
-        here = [vm for vm in vms if vm.id in volumes.values()]
+        owners = set(volumes.values())
+        here = [vm for vm in vms if vm.id in owners]
         return TakeSnapshots(
             pool, name, self.kind, volumes,
             names={vm.id: vm.name for vm in here},

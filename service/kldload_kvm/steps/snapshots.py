@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,9 +92,7 @@ class TakeSnapshots(Step):
         return self.full_names
 
     async def do(self, host: Host, run: Run) -> dict[str, Any]:
-        vms = list(dict.fromkeys(self.volumes.values()))
-        found = await asyncio.gather(*(self._consistency(host, run, vm) for vm in vms))  # guests are waiting
-        reached = dict(zip(vms, found, strict=True))
+        reached = await self._reached(host, run)
         self._check(reached)
         domains = {vm: host.inventory.domains.get(self.uuids[vm]) for vm in reached}
         groups = await asyncio.to_thread(self._groups, reached, domains)  # much to compress, for many VMs
@@ -104,21 +103,36 @@ class TakeSnapshots(Step):
             raise snapshots.failure(full, what)
         taken: list[dict[str, Any]] = run.results.setdefault("snapshots", [])
         missing: list[str] = run.results.setdefault("missing", [])
+        volumes = Counter(owner for dataset, owner in self.volumes.items() if outcome.get(dataset) == "taken")
         for vm, consistency in reached.items():
-            volumes = sum(outcome.get(d) == "taken" for d, owner in self.volumes.items() if owner == vm)
-            if volumes:
-                known = {"vm": self.names[vm], "consistency": consistency, "held": 0.0, "volumes": volumes}
-                taken.append(known)
+            if number := volumes[vm]:
+                taken.append({"vm": self.names[vm], "consistency": consistency, "held": 0.0, "volumes": number})
         missing += [dataset for dataset in self.volumes if outcome.get(dataset) != "taken"]
         return {"snapshots": taken, "missing": missing}
 
     def _groups(self, reached: dict[str, str], domains: dict[str, Domain | None]) -> list[dict[str, dict[str, str]]]:
-        of = {vm: tuple(each for each, owner in self.volumes.items() if owner == vm) for vm in reached}
-        return [volume_values(of[vm], self.snapshot_kind, each, domains[vm]) for vm, each in reached.items()]
+        of: dict[str, list[str]] = defaultdict(list)
+        for dataset, owner in self.volumes.items():
+            of[owner].append(dataset)
+        return [volume_values(tuple(of[vm]), self.snapshot_kind, each, domains[vm]) for vm, each in reached.items()]
 
-    async def _consistency(self, host: Host, run: Run, vm: str) -> str:
-        held = run.results.get("_guests", {}).get(self.uuids[vm], {})
-        return str(held.get("consistency") or await unquiesced(host, self.uuids[vm]))
+    async def _reached(self, host: Host, run: Run) -> dict[str, str]:
+        """The consistency of each VM's snapshot: what was reached by holding it still, or by its state of this moment.
+        One question for all: guests are waiting."""
+        held = run.results.get("_guests", {})
+        try:
+            states = await host.virt.states()
+        except KvmError:
+            states = {}  # nobody knows, so all are the least
+            unknown = "crash"
+        else:
+            unknown = "off"  # no domain is there to write
+        reached = {}
+        for vm in dict.fromkeys(self.volumes.values()):
+            uuid = self.uuids[vm]
+            state = UNQUIESCED.get(states[uuid], "crash") if uuid in states else unknown
+            reached[vm] = str(held.get(uuid, {}).get("consistency") or state)
+        return reached
 
     def _check(self, reached: dict[str, str]) -> None:
         if not self.require:
@@ -153,6 +167,10 @@ def volume_values(
     return found
 
 
+UNQUIESCED = {"shutoff": "off", "paused": "paused"}
+"""The consistency by the state of a domain that nobody quiesced; of any other state it is the least."""
+
+
 async def unquiesced(host: Host, uuid: str) -> str:
     """The consistency of a VM that nobody quiesced: off or paused if it is that, at this very moment."""
     try:
@@ -161,7 +179,7 @@ async def unquiesced(host: Host, uuid: str) -> str:
         return "off"  # no domain is there to write
     except KvmError:
         return "crash"  # nobody knows, so it is the least
-    return {"shutoff": "off", "paused": "paused"}.get(state, "crash")
+    return UNQUIESCED.get(state, "crash")
 
 
 async def own_snapshots(host: Host, names: tuple[str, ...], run: Run) -> list[str]:

@@ -98,6 +98,15 @@ class Virt(Changes):
         """The state as in the Vm interface. Raises NotFound."""
         return await self._on(uuid, "the VM's state cannot be read", lambda d: STATES.get(d.state()[0], "shutoff"))
 
+    async def states(self) -> dict[str, str]:
+        """Every domain's state by its UUID, as in the Vm interface, by one question."""
+
+        def work(conn: libvirt.virConnect) -> dict[str, str]:
+            found = conn.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
+            return {domain.UUIDString(): STATES.get(stats.get("state.state"), "shutoff") for domain, stats in found}
+
+        return await self.connection.call("the states of the domains cannot be read", work)
+
     async def shutdown(self, uuid: str, timeout: float) -> None:
         """Ask the guest to shut down and wait until it is off. Raises TimedOut; the guest then goes on running."""
         await self._on(uuid, "the guest was not asked to shut down", lambda d: d.shutdown())
