@@ -18,6 +18,7 @@ from kldload_kvm.zfs.piping import Report
 MUTATING = frozenset({"create", "clone", "snapshot", "rename", "promote", "destroy", "set", "inherit", "program"})
 
 
+EPOCH = 1_775_000_000
 DEFAULTS = {"compression": "lz4", "primarycache": "all", "refreservation": "0", "readonly": "off"}
 
 
@@ -213,7 +214,7 @@ class MemoryZfs(Zfs):
                 "mountpoint": "-" if volume else "none",
             }  # fmt: skip
             above = record.name.rpartition("/")[0]
-        own |= {"guid": str(record.guid), "createtxg": str(record.txg), "creation": str(1_775_000_000 + record.txg)}
+        own |= {"guid": str(record.guid), "createtxg": str(record.txg), "creation": str(EPOCH + record.txg)}
         own |= record.values
         if column in own:
             return own[column]
@@ -331,7 +332,9 @@ class MemoryZfs(Zfs):
         for taken, values in wanted:
             outcome[taken.name] = "left" if none else "failed: 28" if pool in self.full else "taken"
             if outcome[taken.name] == "taken":
-                self.snaps.append(Snap(taken.name, name, self._new()[0], txg, taken.contents, taken.size, values))
+                snap = Snap(taken.name, name, self._new()[0], txg, taken.contents, taken.size, values)
+                self.snaps.append(snap)
+                outcome[taken.name] += f" {snap.guid} {snap.txg} {EPOCH + snap.txg}"
         return json.dumps({"return": outcome})
 
     def _rename(self, old: str, new: str) -> None:

@@ -95,6 +95,7 @@ class Daemon:
         self.connection.on_lost = self._libvirt_lost
         self.host.images_changed = self._read_images
         self._tasks: set[asyncio.Task[None]] = set()
+        self._recent: list[Job] = []
         self._zfs_version = ""
 
     async def run(self, stop: asyncio.Event) -> int:
@@ -267,15 +268,13 @@ class Daemon:
         if self.marks.is_ours(name):
             return True
         now, every = time.time(), f"{name.partition('@')[0]}@*"
-        for job in reversed(self.engine.jobs.values()):
-            if job.started and (not job.ended or now - job.ended < OWN_MEMORY):
-                touched = {each for step in job.plan.steps for each in step.touches()}
-                if name in touched or every in touched:
-                    return True
-        return False
+        self._recent = [job for job in self._recent if now - job.ended < OWN_MEMORY]
+        jobs = (*self.engine.running(), *self._recent)
+        return any(name in job.plan.touched or every in job.plan.touched for job in jobs)
 
     def _job_ended(self, job: Job) -> None:
         job_log.ended(job)
+        self._recent.append(job)
         self.marks.job_ended()
         if job.plan.operation == RenewVmIdentity.operation:
             return

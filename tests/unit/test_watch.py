@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kldload_kvm.model import properties
 from kldload_kvm.model.domain_xml import build
 from kldload_kvm.model.errors import LibvirtFailed
 from kldload_kvm.waiting import until
@@ -17,6 +18,7 @@ from kldload_kvm.watch import reconcile
 from kldload_kvm.watch.reconcile import Reconciler
 from kldload_kvm.watch.udev import UdevWatch
 from kldload_kvm.watch.zfs_events import ZfsWatch
+from kldload_kvm.zfs import snapshots
 from kldload_kvm.zfs.events import Event
 from loops import in_loop, turns
 from memory_host import MemoryHost
@@ -153,9 +155,8 @@ class TestSettling:
         assert host.zfs.started == 0
 
     @in_loop
-    async def test_tells_when_it_is_done_even_if_part_of_it_failed(self) -> None:
-        host, told = await a_host(), Told()
-        host.published = told
+    async def test_reads_the_rest_even_if_part_of_it_failed(self) -> None:
+        host = await a_host()
         await put(host, "web")
 
         async def fails(uuid: str) -> None:
@@ -164,7 +165,29 @@ class TestSettling:
         host.virt.domain = fails  # type: ignore[method-assign]
         await host.settle((f"domain:{uuid_of('web')}", "rpool/vms/web"))
         assert "rpool/vms/web" in host.inventory.datasets
-        assert told.count == 1
+
+    @in_loop
+    async def test_does_not_ask_for_a_snapshot_of_which_its_making_told_all(self) -> None:
+        host = await a_host()
+        await put(host, "web")
+        values: dict[str, dict[str, str]] = {"rpool/vms/web": {properties.KIND: "manual"}, "rpool/vms/web.nvram": {}}
+        await snapshots.snapshot_together(host.zfs, "s1", "job/1", values)
+        host.zfs.started = 0
+        await host.settle(("rpool/vms/web@s1", "rpool/vms/web.nvram@s1"))
+        assert host.zfs.started == 0
+        told = {name: dict(each) for name, each in host.inventory.snapshots.items() if each}
+        await host.refresh_zfs(["rpool/vms/web@s1", "rpool/vms/web.nvram@s1"], [])
+        assert host.inventory.snapshots == told
+        assert told["rpool/vms/web"]["s1"].kind == "manual"
+
+    @in_loop
+    async def test_asks_for_one_that_was_destroyed_again(self) -> None:
+        host = await a_host()
+        await put(host, "web")
+        await snapshots.snapshot_together(host.zfs, "s1", "job/1", {"rpool/vms/web": {}})
+        await host.zfs.destroy_snapshots("rpool/vms/web", ["s1"])
+        await host.settle(("rpool/vms/web@s1",))
+        assert not host.inventory.snapshots.get("rpool/vms/web")
 
     @in_loop
     async def test_reads_the_store_again_when_an_image_came_or_went(self) -> None:

@@ -29,10 +29,13 @@ class Said(Zfs):
 class TestEach:
     @in_loop
     async def test_all_is_given_as_arguments_after_which_nothing_is_an_option(self) -> None:
-        zfs = Said('{"return": {"p/a": "taken", "p/b": "gone"}}')
+        zfs = Said('{"return": {"p/a": "taken -1 7 1795000000", "p/b": "gone"}}')
         groups: list[Any] = [{"p/a": {"x:k": "-v --"}}, {"p/b": {}}]
         found = await snapshots.snapshot_each(zfs, "p", "s", "job/1", groups)
         assert found == {"p/a": "taken", "p/b": "gone"}
+        told = zfs.learned.pop("p/a@s")
+        assert (told.guid, told.createtxg, told.creation) == (str(2**64 - 1), 7, 1795000000)
+        assert not zfs.learned
         (args,) = zfs.said
         end = args.index("--")
         assert args[end + 1 :] == (

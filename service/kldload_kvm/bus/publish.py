@@ -16,6 +16,7 @@ from ..ops.request import Facts
 from .tree import Tree
 from .values import ROOT, ObjectPath, dictionary, job_path, storage_path, vm_path
 
+AT_ONCE = 10
 PROGRESS_INTERVAL, STEP_INTERVAL = 0.25, 0.05
 
 
@@ -80,9 +81,12 @@ class Publisher:
         if job.id not in self.engine.jobs:
             return
         self._told[job.id] = job.state
+        if job.over:
+            self.flush()  # what it changed is told before it is called done
         holds = job.state in (State.RUNNING, State.UNDOING)
         if holds != (job.id in self._holding):
-            self._held_or_free(job, holds)
+            (self._holding.add if holds else self._holding.discard)(job.id)
+            self._held_or_free(job, job.plan.objects)
         self.tree.put(job_path(job.id), "Job", job_values(job))
         if job.over:
             self.tree.emit(job_path(job.id), "Job", "Completed", job.state is State.SUCCEEDED, str(job.error or ""))
@@ -91,13 +95,18 @@ class Publisher:
         self._told.pop(job.id, None)
         self.tree.remove(job_path(job.id))
 
-    def _held_or_free(self, job: Job, holds: bool) -> None:
-        """The VMs of a job say that it holds them from its start on, and that it does not before it is called done."""
-        (self._holding.add if holds else self._holding.discard)(job.id)
-        for id_ in job.plan.objects:
+    def _held_or_free(self, job: Job, objects: tuple[str, ...]) -> None:
+        """The VMs of a job say that it holds them from its start on, and that it does not before it is called done.
+
+        Of a job on very many the first ones say so at once, and the others while it is at work already.
+        """
+        now = objects if job.over else objects[:AT_ONCE]
+        for id_ in now:
             vm, path = self.inventory.vm(id_), vm_path(id_)
             if vm and path in self.tree.objects:
                 self.tree.set(path, {"Job": self._holder(vm)})
+        if len(now) < len(objects) and job.id in self._holding:
+            asyncio.get_running_loop().call_soon(self._held_or_free, job, objects[len(now) :])
 
     def _vm(self, vm: Vm) -> None:
         path = vm_path(vm.id)

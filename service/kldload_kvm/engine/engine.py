@@ -73,6 +73,10 @@ class Engine:
         for job in self._recovery.open_jobs:
             self._begin(job, self._recovery.run(job))
 
+    def running(self) -> list[Job]:
+        """The jobs that are at work."""
+        return [self.jobs[id_] for id_ in self._tasks if id_ in self.jobs]
+
     def left_open(self) -> tuple[str, ...]:
         """What is touched by the jobs that an earlier daemon left open and that are still to be compared with what the
         storages have seen."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 Report = Callable[[int, int], None]
@@ -154,6 +155,11 @@ class Plan:
     def point_of_no_return(self) -> int:
         """How many steps can still be undone once done."""
         return len(self.prepare)
+
+    @cached_property
+    def touched(self) -> frozenset[str]:
+        """What any of its steps touches."""
+        return frozenset(name for step in self.steps for name in step.touches())
 
     @property
     def destroys(self) -> tuple[str, ...]:

@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Host:
-    """published() is called when the inventory has changed, so that the bus tells before a job is called done."""
+    """published() is called when something else than a job has changed the inventory, so that the bus tells of it;
+    images_changed() when a job has changed what an image store holds."""
 
     config: Config
     inventory: Inventory
@@ -109,19 +110,21 @@ class Host:
         return frozenset(filter(_is_zfs, touched)) if done else frozenset()
 
     async def settle(self, touched: tuple[str, ...], known: frozenset[str] = frozenset()) -> None:
-        """Read again what a job has touched, with at most two zfs commands, and let the bus know. known: what it has
-        not touched since that was read."""
+        """Read again what a job has touched, with at most two zfs commands, known: what it has not touched since
+        that was read."""
         await _tried(self.refresh_touched(tuple(name for name in touched if name not in known)))
         for name in touched:
             if name.startswith("domain:"):
                 await _tried(self.refresh_domain(name.removeprefix("domain:")))
             elif name.startswith("images:") and self.images_changed:
                 await _tried(self.images_changed())
-        self.published()
 
     async def refresh_touched(self, touched: tuple[str, ...]) -> None:
         """Datasets and snapshots among what steps touch: a name that ends with '@*' is one with all its snapshots."""
-        names = list(filter(_is_zfs, touched))
+        told = {name: self.zfs.learned.pop(name) for name in touched if name in self.zfs.learned}
+        for snapshot in told.values():
+            self.inventory.put_snapshot(snapshot)
+        names = [name for name in touched if _is_zfs(name) and name not in told]
         plain = [name for name in names if not name.endswith("@*")]
         await self.refresh_zfs(plain, [name.removesuffix("@*") for name in names if name.endswith("@*")])
 

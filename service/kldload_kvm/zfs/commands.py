@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..model.errors import NotFound, TimedOut, ZfsUnavailable
+from ..model.inventory import Snapshot
 from ..waiting import finish
 from .errors import error_from
 from .piping import Report, pipe
@@ -19,11 +20,16 @@ BOUND = 600.0
 
 
 class Zfs:
-    """Runs zfs. `started` counts the processes, for the tests that hold reads to none."""
+    """Runs zfs. `started` counts the processes, for the tests that hold reads to none.
+
+    learned: snapshots that a command's own answer told all of, so that nobody need ask again; until something is done
+    to them.
+    """
 
     def __init__(self, program: str = "zfs") -> None:
         self.program = program
         self.started = 0
+        self.learned: dict[str, Snapshot] = {}
 
     async def run(self, what: str, *args: str, partial: bool = False) -> str:
         """Run one command to its end, and return its stdout.
@@ -98,9 +104,11 @@ class Zfs:
         return await send(self.program, ENVIRONMENT, snapshot, fd, report)
 
     async def rename(self, old: str, new: str) -> None:
+        self._unlearn()
         await self.run(f"{old} was not renamed to {new}", "rename", old, new)
 
     async def promote(self, name: str) -> None:
+        self._unlearn()
         await self.run(f"{name} was not promoted", "promote", name)
 
     async def destroy(self, name: str) -> None:
@@ -108,7 +116,12 @@ class Zfs:
         await self.run(f"{name} was not destroyed", "destroy", name)
 
     async def destroy_snapshots(self, dataset: str, names: Sequence[str]) -> None:
+        self._unlearn()
         await self.run(f"{dataset}@{','.join(names)} was not destroyed", "destroy", f"{dataset}@{','.join(names)}")
+
+    def _unlearn(self) -> None:
+        """Whatever changes the names of snapshots, or which there are: then they are asked for again."""
+        self.learned.clear()
 
     async def set(self, name: str, properties: Mapping[str, str]) -> None:
         await self.set_all([name], properties)

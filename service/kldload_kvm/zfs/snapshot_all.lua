@@ -2,11 +2,13 @@
 --
 -- argv: the snapshot's name; the property that holds the tag; the tag; "together", if there shall be all of the snapshots
 -- or none, or "each"; and then for each volume its name, how many properties it gets, and these as key and value. Returns
--- what became of each volume, by its name: "taken", "gone" (there is no such volume), "exists" (it has another snapshot of
--- that name), "failed: ERRNO", or "left" (it was not taken because of another).
+-- what became of each volume, by its name: "taken GUID CREATETXG CREATION", "taken" (before, by the same tag), "gone" (there
+-- is no such volume), "exists" (it has another snapshot of that name), "failed: ERRNO", or "left" (it was not taken because
+-- of another).
 --
--- What a program has done before it fails stays done. So all that can be foreseen is looked at before anything is changed,
--- and a snapshot that cannot get its properties, the tag among them by which it is told to be ours, does not stay.
+-- What a program has done before it fails stays done. So, where it shall be all or none, what can be foreseen is looked at
+-- before anything is changed; and a snapshot that cannot get its properties, the tag among them by which it is told to be
+-- ours, does not stay.
 
 args = ...
 argv = args["argv"]
@@ -23,13 +25,32 @@ function take(volume)
             end
         end
     end
-    if fault ~= 0 then
+    if fault == 0 then
+        if moment == nil then -- all are of one transaction group
+            moment = " " .. zfs.get_prop(volume.snapshot, "createtxg") .. " " .. zfs.get_prop(volume.snapshot, "creation")
+        end
+        outcome[volume.dataset] = "taken " .. zfs.get_prop(volume.snapshot, "guid") .. moment
+    else
         sound = false
+        outcome[volume.dataset] = "failed: " .. fault
     end
-    outcome[volume.dataset] = fault == 0 and "taken" or "failed: " .. fault
 end
 
-volumes, outcome, sound = {}, {}, true
+-- What there is to say of a volume before anything is done; nil if its snapshot can be taken.
+function before(volume)
+    if not zfs.exists(volume.dataset) then
+        return "gone"
+    elseif not zfs.exists(volume.snapshot) then
+        return nil
+    end
+    return zfs.get_prop(volume.snapshot, key) == tag and "taken" or "exists"
+end
+
+function ours(volume)
+    return string.sub(outcome[volume.dataset], 1, 6) == "taken "
+end
+
+volumes, outcome, sound, moment = {}, {}, true, nil
 position = 5
 while argv[position] ~= nil do
     volume = {dataset = argv[position], snapshot = argv[position] .. "@" .. name, properties = {{key, tag}}}
@@ -39,14 +60,11 @@ while argv[position] ~= nil do
         table.insert(volume.properties, {argv[position], argv[position + 1]})
         position = position + 2
     end
-    if not zfs.exists(volume.dataset) then
-        outcome[volume.dataset], sound = "gone", false
-    elseif not zfs.exists(volume.snapshot) then
+    found = mode == "together" and before(volume) or nil
+    if found == nil then
         table.insert(volumes, volume)
-    elseif zfs.get_prop(volume.snapshot, key) == tag then
-        outcome[volume.dataset] = "taken"
     else
-        outcome[volume.dataset], sound = "exists", false
+        outcome[volume.dataset], sound = found, sound and found == "taken"
     end
 end
 
@@ -55,12 +73,15 @@ for _, volume in ipairs(volumes) do
         outcome[volume.dataset] = "left"
     else
         take(volume)
+        if mode == "each" and not ours(volume) then
+            outcome[volume.dataset] = before(volume) or outcome[volume.dataset]
+        end
     end
 end
 
 if mode == "together" and not sound then
     for _, volume in ipairs(volumes) do
-        if outcome[volume.dataset] == "taken" then
+        if ours(volume) then
             zfs.sync.destroy(volume.snapshot)
             outcome[volume.dataset] = "left"
         end

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..model import properties
 from ..model.errors import AlreadyExists, KvmError, NoSpace, NotFound, ZfsFailed
+from ..model.inventory import Snapshot
 from .commands import Zfs
 
 SCRIPT = Path(__file__).with_name("snapshot_all.lua")
@@ -32,9 +33,10 @@ async def snapshot_each(zfs: Zfs, pool: str, name: str, tag: str, groups: Sequen
     there are so many that one command cannot name them, then each group is. Doing it again with the same tag does no
     harm.
     """
+    volumes = {dataset: values for group in groups for dataset, values in group.items()}
     outcome: dict[str, str] = {}
     for words in _commands(groups):
-        outcome |= await _run(zfs, pool, name, tag, "each", words)
+        outcome |= await _run(zfs, pool, name, tag, "each", words, volumes)
     return outcome
 
 
@@ -45,7 +47,7 @@ async def snapshot_together(zfs: Zfs, name: str, tag: str, volumes: Volumes) -> 
     """
     words = [word for dataset, values in volumes.items() for word in _words(dataset, values)]
     pool = next(iter(volumes)).partition("/")[0]
-    outcome = await _run(zfs, pool, name, tag, "together", words)
+    outcome = await _run(zfs, pool, name, tag, "together", words, volumes)
     for dataset, what in outcome.items():
         if what not in ("taken", "left"):
             raise failure(f"{dataset}@{name}", what)
@@ -65,13 +67,15 @@ def failure(snapshot: str, outcome: str) -> KvmError:
     return ZfsFailed(what, os.strerror(number) if number else outcome, "zpool status -x tells whether the pool is well")
 
 
-async def _run(zfs: Zfs, pool: str, name: str, tag: str, mode: str, words: Sequence[str]) -> dict[str, str]:
+async def _run(
+    zfs: Zfs, pool: str, name: str, tag: str, mode: str, words: Sequence[str], volumes: Volumes
+) -> dict[str, str]:
     bounds = ("-j", "-t", MOST_INSTRUCTIONS, "-m", MOST_MEMORY)
     what = f"no snapshot @{name} was taken on {pool}"
     text = await zfs.run(what, "program", *bounds, "--", pool, str(SCRIPT), name, properties.JOB, tag, mode, *words)
     try:
         returned = json.loads(text)["return"]
-        return {str(dataset): str(what) for dataset, what in returned.items()}
+        return {dataset: _told(zfs, dataset, name, what, volumes[dataset]) for dataset, what in returned.items()}
     except (ValueError, KeyError, AttributeError, TypeError):
         what = f"what became of the snapshots @{name} on {pool} is not known"
         raise ZfsFailed(what, "the answer of zfs program makes no sense", "zfs list -t snapshot shows them") from None
@@ -90,6 +94,21 @@ def _commands(groups: Iterable[Volumes]) -> Iterator[list[str]]:
         words, length = words + more, length + size
     if words:
         yield words
+
+
+def _told(zfs: Zfs, dataset: str, name: str, outcome: str, values: Mapping[str, str]) -> str:
+    """The outcome without what it tells of a snapshot that was just taken; that is kept for whoever asks next."""
+    what, *numbers = outcome.split(" ")
+    if what != "taken" or not numbers:
+        return outcome
+    guid, createtxg, creation = map(int, numbers)
+    zfs.learned[f"{dataset}@{name}"] = Snapshot(
+        dataset, name, str(guid % 2**64), createtxg, creation,  # Lua's integers have a sign
+        kind=values.get(properties.KIND, "foreign"),
+        consistency=values.get(properties.CONSISTENCY, ""),
+        excludes=values.get(properties.EXCLUDES, ""),
+    )  # fmt: skip
+    return what
 
 
 def _words(dataset: str, values: Mapping[str, str]) -> list[str]:
