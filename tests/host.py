@@ -151,10 +151,13 @@ def remove_everything() -> None:
     for name in run("virsh", "list", "--all", "--name").stdout.split():
         run("virsh", "destroy", name, check=False)
         run("virsh", "undefine", "--keep-nvram", "--managed-save", "--snapshots-metadata", name, check=False)
-    end = time.monotonic() + 60
+    before, end = [""], time.monotonic() + 60
     while left := [name for parent in ("rpool/vms", "vmpool/vms") for name in below(parent)]:
+        if len(left) < len(before):
+            end = time.monotonic() + 60
         if time.monotonic() > end:
             raise AssertionError(f"these could not be destroyed: {left}")
+        before = left
         run("zfs", "destroy", "-R", left[0], check=False)
 
 

@@ -141,7 +141,10 @@ class MemoryZfs(Zfs):
         volatile = ("org.kldload.kvm:job", "org.kldload.kvm:since")
 
         def kept(values: dict[str, str]) -> tuple[tuple[str, str], ...]:
-            return tuple(sorted((key, value) for key, value in values.items() if key not in volatile))
+            told = {key: value for key, value in values.items() if key not in volatile}
+            if "org.kldload.kvm:snapshot" in told:  # it ends with what took it
+                told["org.kldload.kvm:snapshot"] = told["org.kldload.kvm:snapshot"].rpartition(":")[0]
+            return tuple(sorted(told.items()))
 
         sets = {
             each.name: (each.kind, each.size, each.origin.full if each.origin else "", each.contents, kept(each.values))
@@ -321,13 +324,13 @@ class MemoryZfs(Zfs):
             dataset, count, *rest = rest
             assert dataset.partition("/")[0] == pool
             pairs, rest = rest[: int(count) * 2], rest[int(count) * 2 :]
-            full, values = f"{dataset}@{name}", {key: tag, **dict(zip(pairs[::2], pairs[1::2], strict=True))}
+            full, values = f"{dataset}@{name}", dict(zip(pairs[::2], pairs[1::2], strict=True))
             if dataset not in self.sets:
                 outcome[dataset] = "gone"
             elif not self._exists(full):
                 wanted.append((self.sets[dataset], values))
             else:
-                outcome[dataset] = "taken" if self._value(self._find(full), key) == tag else "exists"
+                outcome[dataset] = "taken" if self._value(self._find(full), key).endswith(f":{tag}") else "exists"
         none = mode == "together" and set(outcome.values()) - {"taken"}
         for taken, values in wanted:
             outcome[taken.name] = "left" if none else "failed: 28" if pool in self.full else "taken"

@@ -222,7 +222,7 @@ class Served:
         paths = {target: each.name for each in volumes if (target := each.properties.get(properties.TARGET))}
         await self.host.virt.define(build(spec(name, disks=paths)))
         for snapshot in snapshots:
-            values = {"org.kldload.kvm:kind": "manual", "org.kldload.kvm:domain": pack(build(spec(name)))}
+            values = {"org.kldload.kvm:snapshot": "manual:off", "org.kldload.kvm:domain": pack(build(spec(name)))}
             await self.host.zfs.snapshot([f"{each.name}@{snapshot}" for each in volumes], values)
         guest = self.host.guest(name)
         if state != "shutoff":

@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import Path
 
-from pairs import QUIET, Samples, pairs, show
+from pairs import Samples, pairs, settled, show
 
 from host import call, find, run, wait_until
 
@@ -116,4 +116,4 @@ def forget(*names: str) -> None:
                     break
                 time.sleep(0.25)
         Path(f"{NVRAM}/{name}_VARS.fd").unlink(missing_ok=True)
-    time.sleep(QUIET)
+    settled()

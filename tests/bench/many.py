@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 
-from pairs import QUIET, Samples, pairs, show
+from pairs import Samples, pairs, settled, show
 
 from host import ROOT, call, run, wait_until
 
@@ -21,7 +20,7 @@ def all_at_once(count: int) -> Samples:
         count,
         lambda n: snapshot(f"ours-{n}"),
         lambda n: run("zfs", "snapshot", *(f"{name}@floor-{n}" for name in MANY)),
-        lambda n: time.sleep(QUIET),
+        lambda n: settled(),
     )
     show("snapshot of 200 VMs", samples, "one zfs snapshot with the same names", 1.3)
     forget(*(f"{whose}-{n}" for whose in ("ours", "floor") for n in range(count)))
@@ -35,7 +34,7 @@ def loop(count: int) -> Samples:
         min(count, LOOPS),
         lambda n: snapshot(f"again-{n}"),
         lambda n: run("sh", "-c", text, "sh", str(n)),
-        lambda n: time.sleep(QUIET),
+        lambda n: settled(),
     )
     show("the same, in a loop", samples, "a shell's loop over zfs snapshot", 0.15)
     for name in MANY:
@@ -65,4 +64,4 @@ def snapshot(name: str) -> None:
 def forget(*names: str) -> None:
     for name in names:
         run("zfs", "destroy", "-r", f"vmpool/vms@{name}")
-    time.sleep(QUIET)
+    settled()

@@ -10,10 +10,30 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from host import daemon_pid
+
 Work = Callable[[int], object]
 Samples = dict[str, list[float]]
-QUIET = 6.0
-"""Seconds after which the service has read again what others changed, so that it does not run into the next sample."""
+SOON, QUIET = 5.5, 1.0
+
+
+def settled() -> None:
+    """Until the service has read again what others changed, so that it does not run into the next sample: it begins
+    within SOON seconds, and has then started nothing for QUIET seconds."""
+    time.sleep(SOON)
+    since = time.monotonic()
+    while time.monotonic() - since < QUIET:
+        if busy():
+            since = time.monotonic()
+        time.sleep(0.1)
+
+
+def busy() -> bool:
+    """Whether the service has a command at work, other than the one that follows ZFS's events."""
+    pid = daemon_pid()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    names = [Path(f"/proc/{child}/comm") for child in children]
+    return any(name.exists() and name.read_text().strip() != "zpool" for name in names)
 
 
 def pairs(count: int, ours: Work, floor: Work, clean: Work) -> Samples:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from clones import forget
-from pairs import QUIET, Samples, pairs, show
+from pairs import Samples, pairs, settled, show
 
 from host import GUEST, ROOT, agent_is_up, call, data, get, in_guest, run, wait_until
 
@@ -61,12 +61,12 @@ def rollback(count: int) -> Samples:
     run("zfs", "create", "-s", "-V", "1G", "rpool/plain")
     call(path, "Vm", "Snapshot", "a{sv}", "2", "wait", "b", "true", "name", "s", "base")
     run("zfs", "snapshot", "rpool/plain@base")
-    time.sleep(QUIET)
+    settled()
     samples = pairs(
         count,
         lambda n: call(path, "Vm", "Rollback", "a{sv}", "2", "wait", "b", "true", "snapshot", "s", "base"),
         lambda n: run("zfs", "rollback", "-r", "rpool/plain@base"),
-        lambda n: time.sleep(QUIET),
+        lambda n: settled(),
     )
     show("rollback, undoable", samples, "zfs rollback -r of one volume, which destroys")
     run("zfs", "destroy", "-r", "rpool/plain")
@@ -87,7 +87,7 @@ def frozen(count: int) -> Samples:
         result = json.loads(run("kvm-snap", "busy", "create", f"@held-{number}", "--json").stdout)["result"]
         assert result["consistency"] == "app", result
         held.append(result["held"])
-        time.sleep(QUIET)
+        settled()
     print(f"{'held still, under load':24} {statistics.median(held):7.3f} s   worst {max(held):7.3f} s", flush=True)
     run("kvm-delete", "busy", "--force", "--now", "--yes")
     return {"ours": held}

@@ -473,7 +473,7 @@ class TestReads:
             found = await served.client.ask(path, "Vm", "ListSnapshots")
             assert [each["name"] for each in found] == ["a", "b", "c"]
             assert found[0] == {
-                "name": "a", "kind": "manual", "creation": found[0]["creation"], "consistency": "", "clones": [],
+                "name": "a", "kind": "manual", "creation": found[0]["creation"], "consistency": "off", "clones": [],
                 "guid": found[0]["guid"], "used": 0, "volumes": 2, "excludes": "", "held": False,
             }  # fmt: skip
             assert re.fullmatch(r"\d{19}", found[0]["guid"])  # more than a double holds, so a string

@@ -188,8 +188,10 @@ class TestDone:
         assert job.state is State.SUCCEEDED
         found = {each["vm"]: each["consistency"] for each in job.result["snapshots"]}
         assert found == {"froz": "app", "deaf": "paused", "plain": "paused", "still": "paused", "off": "off"}
-        assert {n: here.value(f"rpool/vms/{n}", properties.CONSISTENCY) for n in found} == found
-        assert {n: here.value(f"rpool/vms/{n}.nvram", properties.CONSISTENCY) for n in found} == found
+        tag = f"{job.id}/{job.step_states.index('done', 1)}"
+        expected = {vm: f"manual:{consistency}:{tag}" for vm, consistency in found.items()}
+        assert {n: here.value(f"rpool/vms/{n}", properties.SNAPSHOT) for n in found} == expected
+        assert {n: here.value(f"rpool/vms/{n}.nvram", properties.SNAPSHOT) for n in found} == expected
         for name in found:
             assert f"<name>{name}</name>" in unpack(here.value(f"rpool/vms/{name}", properties.DOMAIN))
             assert here.value(f"rpool/vms/{name}.nvram", properties.DOMAIN) == "", "on one volume only"

@@ -211,7 +211,7 @@ async def hourly(host: MemoryHost) -> None:
     for name in ("auto-1", "auto-2", "auto-3"):
         for vm in ("web", "two"):
             await host.zfs.snapshot(
-                [f"rpool/vms/{vm}@{name}", f"rpool/vms/{vm}.nvram@{name}"], {properties.KIND: "auto"}
+                [f"rpool/vms/{vm}@{name}", f"rpool/vms/{vm}.nvram@{name}"], {properties.SNAPSHOT: "auto:off"}
             )
     await host.zfs.clone("rpool/vms/two@auto-1", "rpool/vms/other", {})
     next(each for each in host.memory_zfs.of("rpool/vms/web") if each.name == "auto-2").holds.add("mine")
@@ -487,7 +487,7 @@ def picture(host: MemoryHost) -> dict[str, Any]:
 
     def without(value: Any) -> Any:
         if isinstance(value, tuple):
-            values = tuple(pair for pair in value[-1] if pair[0] != properties.CONSISTENCY)
+            values = tuple((k, v.partition(":")[0] if k == properties.SNAPSHOT else v) for k, v in value[-1])
             return (*(text_of(each) for each in value[:-1]), values)
         return value
 

@@ -9,9 +9,9 @@ import tempfile
 from types import SimpleNamespace
 from typing import Any
 
-from dbus_next import Message
+from dbus_next import Message, Variant
 
-from kldload_kvm.bus.connection import PatientWriter
+from kldload_kvm.bus.connection import PatientWriter, Signal
 from loops import in_loop
 
 COUNT, TEXT = 400, "x" * 3000
@@ -85,3 +85,20 @@ async def test_the_end_of_the_connection_is_told() -> None:
     assert isinstance(done.exception(), BrokenPipeError)
     assert isinstance(faults[0], BrokenPipeError)
     bus._loop.remove_writer(bus._fd)
+
+
+def test_a_signal_is_written_as_dbus_next_writes_it() -> None:
+    cases: list[tuple[str, list[Any]]] = [
+        ("", []),
+        ("s", ["ä"]),
+        ("sa{sv}as", ["org.kldload.Kvm1.Vm", {"Job": Variant("o", "/"), "Used": Variant("t", 1 << 40)}, []]),
+        ("asas", [["a", "bb"], []]),
+        ("bs", [True, ""]),
+    ]
+    for path in ("/", "/org/kldload/Kvm1/vm/x", "/a/bb"):
+        for member in ("A", "SnapshotsChanged", "Abcdefg"):
+            for signature, body in cases:
+                ours = Signal(path, "org.kldload.Kvm1.Vm", member, signature, body)
+                theirs = Message.new_signal(path, "org.kldload.Kvm1.Vm", member, signature, body)
+                ours.serial = theirs.serial = 7
+                assert ours._marshall(True) == bytes(theirs._marshall(True)), (path, member, signature)

@@ -99,7 +99,8 @@ class Full:
         for each in volumes_of("web"):
             await self.host.zfs.create_volume(each.name, each.size, each.properties)
         await self.host.virt.define(build(spec("web")))
-        await self.host.zfs.snapshot(["rpool/vms/web@s1", "rpool/vms/web.nvram@s1"], {properties.KIND: "manual"})
+        taken = ["rpool/vms/web@s1", "rpool/vms/web.nvram@s1"]
+        await self.host.zfs.snapshot(taken, {properties.SNAPSHOT: "manual:off"})
         self.host.memory_zfs.full = {"rpool"}
         await self.host.known()
         return self

@@ -170,7 +170,8 @@ class TestSettling:
     async def test_does_not_ask_for_a_snapshot_of_which_its_making_told_all(self) -> None:
         host = await a_host()
         await put(host, "web")
-        values: dict[str, dict[str, str]] = {"rpool/vms/web": {properties.KIND: "manual"}, "rpool/vms/web.nvram": {}}
+        manual = {properties.SNAPSHOT: "manual:off"}
+        values: dict[str, dict[str, str]] = {"rpool/vms/web": manual, "rpool/vms/web.nvram": {}}
         await snapshots.snapshot_together(host.zfs, "s1", "job/1", values)
         host.zfs.started = 0
         await host.settle(("rpool/vms/web@s1", "rpool/vms/web.nvram@s1"))

@@ -161,8 +161,7 @@ class TestListing:
         assert snapshots == []
 
     def test_a_snapshot_of_ours_and_another_s(self) -> None:
-        ours = self.line(**{"type": "snapshot", "name": "p/v@s", "org.kldload.kvm:kind": "auto",
-                            "org.kldload.kvm:consistency": "app"})  # fmt: skip
+        ours = self.line(**{"type": "snapshot", "name": "p/v@s", "org.kldload.kvm:snapshot": "auto:app"})  # fmt: skip
         _, (mine, theirs) = listing.parse(ours + self.line(type="snapshot", name="p/v@t", used="-"))
         assert (mine.dataset, mine.name, mine.kind, mine.consistency, mine.used) == ("p/v", "s", "auto", "app", 5)
         assert (theirs.kind, theirs.consistency, theirs.used, theirs.creation) == ("foreign", "", 0, 9)

@@ -39,13 +39,14 @@ class TestEach:
         (args,) = zfs.said
         end = args.index("--")
         assert args[end + 1 :] == (
-            "p", str(snapshots.SCRIPT), "s", properties.JOB, "job/1", "each", "p/a", "1", "x:k", "-v --", "p/b", "0",
+            "p", str(snapshots.SCRIPT), "s", properties.SNAPSHOT, "job/1", "each",
+            "p/a", "2", "x:k", "-v --", properties.SNAPSHOT, "::job/1", "p/b", "1", properties.SNAPSHOT, "::job/1",
         )  # fmt: skip
         assert snapshots.SCRIPT.read_text(encoding="utf-8").count("zfs.sync.snapshot") == 1
 
     @in_loop
     async def test_more_than_a_command_can_name_is_divided_between_vms(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(snapshots, "MOST_ARGUMENTS", 250)
+        monkeypatch.setattr(snapshots, "MOST_ARGUMENTS", 500)
         groups = [{f"p/v{n}": {"x:k": "y" * 50}, f"p/v{n}.nvram": {}} for n in range(7)]
         zfs = Said(*(['{"return": {}}'] * 7))
         await snapshots.snapshot_each(zfs, "p", "s", "job/1", groups)

@@ -6,15 +6,20 @@ import asyncio
 import logging
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from dbus_next import BusType, Message, NameFlag, RequestNameReply
+from dbus_next import BusType, Message, MessageFlag, MessageType, NameFlag, RequestNameReply
+from dbus_next._private.constants import HeaderField
+from dbus_next._private.marshaller import Marshaller
 from dbus_next.aio import MessageBus
 from dbus_next.aio.message_bus import _MessageWriter
+from dbus_next.signature import SignatureTree
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Message", "MessageBus", "PatientWriter", "close_all", "connect", "sender", "take_name"]
+__all__ = ["Message", "MessageBus", "PatientWriter", "Signal", "close_all", "connect", "sender", "take_name"]
 
 
 class PatientWriter(_MessageWriter):  # type: ignore[misc]
@@ -73,6 +78,43 @@ def sender(bus: MessageBus) -> Callable[[Message], None]:
             bus.send(message)
 
     return send
+
+
+class Signal(Message):  # type: ignore[misc]
+    """A signal of ours, written down in a third of the time: its names are ours, and need no check each time.
+
+    A snapshot of 200 VMs sends 600.
+    """
+
+    def __init__(self, path: str, interface: str, member: str, signature: str, body: list[Any]) -> None:
+        self.path, self.interface, self.member, self.signature, self.body = path, interface, member, signature, body
+        self.message_type, self.flags = MessageType.SIGNAL, MessageFlag.NONE
+        self.serial, self.unix_fds = 0, []
+        self.destination = self.error_name = self.reply_serial = self.sender = None
+        self.signature_tree = SignatureTree._get(signature)
+
+    def _marshall(self, negotiate_unix_fd: bool = False) -> bytes:
+        """The message as the D-Bus specification has it: a header of fixed fields and an array of further ones."""
+        body = Marshaller(self.signature, self.body)
+        body.marshall()
+        fields = b"".join((
+            _field(HeaderField.PATH, "o", self.path), _field(HeaderField.INTERFACE, "s", self.interface),
+            _field(HeaderField.MEMBER, "s", self.member),
+            _field(HeaderField.SIGNATURE, "g", self.signature) if self.signature else b"",
+        ))  # fmt: skip
+        length = len(fields.rstrip(b"\0")) + 1  # without what aligns the last of them, whose text ends with a zero
+        fixed = struct.pack(
+            "<cBBBIII", b"l", self.message_type.value, self.flags.value, 1, len(body.buffer), self.serial, length
+        )
+        return fixed + fields + bytes(body.buffer)
+
+
+def _field(code: HeaderField, kind: str, value: str) -> bytes:
+    """One field of a header, as long as the next one's alignment wants it."""
+    text = value.encode()
+    size = bytes([len(text)]) if kind == "g" else struct.pack("<I", len(text))
+    field = bytes([code.value, 1]) + kind.encode() + b"\0" + size + text + b"\0"
+    return field + bytes(-len(field) % 8)
 
 
 def close_all(fds: Iterable[int] | None) -> None:

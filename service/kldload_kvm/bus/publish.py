@@ -106,7 +106,7 @@ class Publisher:
             if vm and path in self.tree.objects:
                 self.tree.set(path, {"Job": self._holder(vm)})
         if len(now) < len(objects) and job.id in self._holding:
-            asyncio.get_running_loop().call_soon(self._held_or_free, job, objects[len(now) :])
+            asyncio.get_running_loop().call_later(STEP_INTERVAL, self._held_or_free, job, objects[len(now) :])
 
     def _vm(self, vm: Vm) -> None:
         path = vm_path(vm.id)

@@ -13,6 +13,7 @@ from typing import Any
 from dbus_next import Message, Variant
 
 from ..model.contract import PREFIX, Interface
+from .connection import Signal
 from .values import ROOT
 
 PROPERTIES = "org.freedesktop.DBus.Properties"
@@ -112,7 +113,7 @@ class Tree:
         self.signal(path, f"{PREFIX}.{short}", signal, spec.signature, list(args))
 
     def signal(self, path: str, interface: str, member: str, signature: str, body: list[Any]) -> None:
-        self.send(Message.new_signal(path, interface, member, signature, body))
+        self.send(Signal(path, interface, member, signature, body))
 
     def managed(self) -> dict[str, dict[str, dict[str, Variant]]]:
         """What GetManagedObjects answers: all but the root itself."""

@@ -86,7 +86,8 @@ class DropTaken(Step):
         found = []
         for dataset in self.datasets:
             try:
-                tag = await host.zfs.get(f"{dataset}@{self.name}", properties.JOB)
+                value = await host.zfs.get(f"{dataset}@{self.name}", properties.SNAPSHOT)
+                tag = properties.snapshot_facts(value)[2]
             except NotFound:
                 continue
             if tag.startswith(f"{run.job}/"):

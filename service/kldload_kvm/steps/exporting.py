@@ -103,6 +103,8 @@ class DropTemporary(Step):
 async def _tag(host: Host, name: str) -> str:
     """Which step made it; the empty string if it is not there."""
     try:
+        if "@" in name:
+            return properties.snapshot_facts(await host.zfs.get(name, properties.SNAPSHOT))[2]
         return await host.zfs.get(name, properties.JOB) if name else ""
     except NotFound:
         return ""

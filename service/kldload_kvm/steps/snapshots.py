@@ -157,8 +157,7 @@ def volume_values(
 ) -> dict[str, dict[str, str]]:
     """The properties of a VM's snapshot, by volume: the domain's XML stands on the first one's only."""
     common = {
-        properties.KIND: kind,
-        properties.CONSISTENCY: consistency,
+        properties.SNAPSHOT: properties.snapshot_value(kind, consistency),
         properties.EXCLUDES: left_out(domain.xml) if domain else "",
     }
     found = {dataset: {key: value for key, value in common.items() if value} for dataset in datasets}
@@ -184,8 +183,8 @@ async def unquiesced(host: Host, uuid: str) -> str:
 
 async def own_snapshots(host: Host, names: tuple[str, ...], run: Run) -> list[str]:
     """Those of the snapshots that this very step took."""
-    tags = await host.zfs.get_each(names, properties.JOB)
-    return [name for name in names if tags.get(name) == run.tag]
+    values = await host.zfs.get_each(names, properties.SNAPSHOT)
+    return [name for name in names if properties.snapshot_facts(values.get(name, ""))[2] == run.tag]
 
 
 async def destroy_own_snapshots(host: Host, names: tuple[str, ...], run: Run) -> None:

@@ -131,14 +131,15 @@ def _rows(text: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
 
 def _snapshot(values: dict[str, str]) -> Snapshot:
     dataset, _, name = values["name"].partition("@")
+    kind, consistency, _ = properties.snapshot_facts(values[properties.SNAPSHOT])
     return Snapshot(
         dataset=dataset,
         name=name,
         guid=values["guid"],
         createtxg=int(values["createtxg"]),
         creation=int(values["creation"]),
-        kind=values[properties.KIND] or "foreign",
-        consistency=values[properties.CONSISTENCY],
+        kind=kind,
+        consistency=consistency,
         used=int(values.get("used") or 0),
         excludes=values[properties.EXCLUDES],
         holds=int(values["userrefs"] or 0),

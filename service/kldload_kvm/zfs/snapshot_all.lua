@@ -1,10 +1,10 @@
 -- Takes one snapshot of many volumes in one transaction, each with user properties of its own.
 --
--- argv: the snapshot's name; the property that holds the tag; the tag; "together", if there shall be all of the snapshots
--- or none, or "each"; and then for each volume its name, how many properties it gets, and these as key and value. Returns
--- what became of each volume, by its name: "taken GUID CREATETXG CREATION", "taken" (before, by the same tag), "gone" (there
--- is no such volume), "exists" (it has another snapshot of that name), "failed: ERRNO", or "left" (it was not taken because
--- of another).
+-- argv: the snapshot's name; the property whose value ends with the tag; the tag; "together", if there shall be all of the
+-- snapshots or none, or "each"; and then for each volume its name, how many properties it gets, and these as key and value.
+-- Returns what became of each volume, by its name: "taken GUID CREATETXG CREATION", "taken" (before, by the same tag), "gone"
+-- (there is no such volume), "exists" (it has another snapshot of that name), "failed: ERRNO", or "left" (it was not taken
+-- because of another).
 --
 -- What a program has done before it fails stays done. So, where it shall be all or none, what can be foreseen is looked at
 -- before anything is changed; and a snapshot that cannot get its properties, the tag among them by which it is told to be
@@ -43,7 +43,8 @@ function before(volume)
     elseif not zfs.exists(volume.snapshot) then
         return nil
     end
-    return zfs.get_prop(volume.snapshot, key) == tag and "taken" or "exists"
+    value = zfs.get_prop(volume.snapshot, key)
+    return value ~= nil and string.sub(value, -string.len(tag) - 1) == ":" .. tag and "taken" or "exists"
 end
 
 function ours(volume)
@@ -53,7 +54,7 @@ end
 volumes, outcome, sound, moment = {}, {}, true, nil
 position = 5
 while argv[position] ~= nil do
-    volume = {dataset = argv[position], snapshot = argv[position] .. "@" .. name, properties = {{key, tag}}}
+    volume = {dataset = argv[position], snapshot = argv[position] .. "@" .. name, properties = {}}
     count = tonumber(argv[position + 1])
     position = position + 2
     for _ = 1, count do

@@ -35,7 +35,7 @@ async def snapshot_each(zfs: Zfs, pool: str, name: str, tag: str, groups: Sequen
     """
     volumes = {dataset: values for group in groups for dataset, values in group.items()}
     outcome: dict[str, str] = {}
-    for words in _commands(groups):
+    for words in _commands(groups, tag):
         outcome |= await _run(zfs, pool, name, tag, "each", words, volumes)
     return outcome
 
@@ -45,7 +45,7 @@ async def snapshot_together(zfs: Zfs, name: str, tag: str, volumes: Volumes) -> 
 
     Raises NotFound, AlreadyExists, NoSpace or ZfsFailed, with nothing taken.
     """
-    words = [word for dataset, values in volumes.items() for word in _words(dataset, values)]
+    words = [word for dataset, values in volumes.items() for word in _words(dataset, values, tag)]
     pool = next(iter(volumes)).partition("/")[0]
     outcome = await _run(zfs, pool, name, tag, "together", words, volumes)
     for dataset, what in outcome.items():
@@ -72,7 +72,8 @@ async def _run(
 ) -> dict[str, str]:
     bounds = ("-j", "-t", MOST_INSTRUCTIONS, "-m", MOST_MEMORY)
     what = f"no snapshot @{name} was taken on {pool}"
-    text = await zfs.run(what, "program", *bounds, "--", pool, str(SCRIPT), name, properties.JOB, tag, mode, *words)
+    given = (name, properties.SNAPSHOT, tag, mode, *words)
+    text = await zfs.run(what, "program", *bounds, "--", pool, str(SCRIPT), *given)
     try:
         returned = json.loads(text)["return"]
         return {dataset: _told(zfs, dataset, name, what, volumes[dataset]) for dataset, what in returned.items()}
@@ -81,12 +82,12 @@ async def _run(
         raise ZfsFailed(what, "the answer of zfs program makes no sense", "zfs list -t snapshot shows them") from None
 
 
-def _commands(groups: Iterable[Volumes]) -> Iterator[list[str]]:
+def _commands(groups: Iterable[Volumes], tag: str) -> Iterator[list[str]]:
     """The words that name the volumes, for one command after the other."""
     words: list[str] = []
     length = 0
     for group in groups:
-        more = [word for dataset, values in group.items() for word in _words(dataset, values)]
+        more = [word for dataset, values in group.items() for word in _words(dataset, values, tag)]
         size = sum(len(word) + 9 for word in more)  # its end, and the pointer to it
         if words and length + size > MOST_ARGUMENTS:
             yield words
@@ -102,14 +103,14 @@ def _told(zfs: Zfs, dataset: str, name: str, outcome: str, values: Mapping[str, 
     if what != "taken" or not numbers:
         return outcome
     guid, createtxg, creation = map(int, numbers)
+    kind, consistency, _ = properties.snapshot_facts(values.get(properties.SNAPSHOT, ""))
     zfs.learned[f"{dataset}@{name}"] = Snapshot(
         dataset, name, str(guid % 2**64), createtxg, creation,  # Lua's integers have a sign
-        kind=values.get(properties.KIND, "foreign"),
-        consistency=values.get(properties.CONSISTENCY, ""),
-        excludes=values.get(properties.EXCLUDES, ""),
+        kind=kind, consistency=consistency, excludes=values.get(properties.EXCLUDES, ""),
     )  # fmt: skip
     return what
 
 
-def _words(dataset: str, values: Mapping[str, str]) -> list[str]:
+def _words(dataset: str, values: Mapping[str, str], tag: str) -> list[str]:
+    values = {**values, properties.SNAPSHOT: f"{values.get(properties.SNAPSHOT, ':')}:{tag}"}
     return [dataset, str(len(values)), *(word for pair in values.items() for word in pair)]
