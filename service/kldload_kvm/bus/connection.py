@@ -89,7 +89,8 @@ class Signal(Message):  # type: ignore[misc]
     def __init__(self, path: str, interface: str, member: str, signature: str, body: list[Any]) -> None:
         self.path, self.interface, self.member, self.signature, self.body = path, interface, member, signature, body
         self.message_type, self.flags = MessageType.SIGNAL, MessageFlag.NONE
-        self.serial, self.unix_fds = 0, []
+        self.serial: int = 0
+        self.unix_fds: list[int] = []
         self.destination = self.error_name = self.reply_serial = self.sender = None
         self.signature_tree = SignatureTree._get(signature)
 
