@@ -39,7 +39,7 @@ def test_all_vms_at_once_each_with_its_own_consistency(vm: Callable[..., str]) -
     for name, consistency in (("run", "paused"), ("off", "off")):
         for end in ("", ".nvram"):
             full = f"rpool/vms/all-{name}{end}@lab"
-            assert (kept(full, "consistency"), kept(full, "kind")) == (consistency, "manual")
+            assert kept(full, "snapshot").startswith(f"manual:{consistency}:")
             assert (kept(full, "domain") != "-") == (end == ""), "the definition stands on one volume"
     refused = run("kvm-snap", "--all", "@strict", "--require", "app", check=False)
     assert refused.returncode == 6 and "all-run (paused)" in refused.stderr
@@ -72,7 +72,7 @@ def test_the_timer_takes_them_and_removes_what_was_kept_long_enough(
     run("systemctl", "start", "kldload-kvm-snapshot.service")
     run("systemctl", "start", "kldload-kvm-snapshot.service")
     first, second = (name for name in snapshots("rpool/vms/all-web") if name.endswith("Z"))
-    assert kept(f"rpool/vms/all-web@{first}", "kind") == "auto"
+    assert kept(f"rpool/vms/all-web@{first}", "snapshot").startswith("auto:off:")
     run("zfs", "hold", "somebody", f"rpool/vms/all-web.nvram@{second}")
     clock(72)
     run("systemctl", "start", "kldload-kvm-snapshot.service")
