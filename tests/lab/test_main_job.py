@@ -8,7 +8,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from host import DEVICE, ROOT, call, data, datasets, digest, domains, find, get, run, wait_until, write, zfs
+from host import (
+    DEVICE,
+    ROOT,
+    call,
+    data,
+    datasets,
+    digest,
+    domains,
+    find,
+    get,
+    journal_cursor,
+    journal_since,
+    run,
+    wait_until,
+    write,
+    zfs,
+)
 
 
 def test_a_created_vm_is_volumes_and_a_domain_that_starts_from_them(vm: Callable[..., str]) -> None:
@@ -188,3 +204,11 @@ def test_reads_start_no_process(vm: Callable[..., str]) -> None:
         tracer.wait()
     assert "execve" not in log.read_text()
     assert started() == before
+
+
+def test_descriptors_that_come_with_a_message_are_closed_once(vm: Callable[..., str]) -> None:
+    """A newer bus sends one of the caller's process. Closed twice, the second time it may be somebody else's."""
+    cursor = journal_cursor()
+    vm("web-1")
+    run("kvm-snap", "web-1")
+    assert "closed already" not in journal_since(cursor)
