@@ -81,7 +81,7 @@ class Publisher:
         if job.id not in self.engine.jobs:
             return
         self._told[job.id] = job.state
-        if job.over:
+        if job.over and job.id in self._holding:
             self.flush()  # what it changed is told before it is called done
         holds = job.state in (State.RUNNING, State.UNDOING)
         if holds != (job.id in self._holding):
