@@ -50,10 +50,11 @@ class ToyHost:
             await self.asked.wait()
         return self.world_moved
 
-    def look_ahead(self, touched: tuple[str, ...], to_come: tuple[str, ...]) -> Awaitable[frozenset[str]] | None:
-        if to_come and all(name in self.quiet for name in to_come):
-            return asyncio.ensure_future(self._look(touched))
-        return None
+    def can_look_ahead(self, touched: str) -> bool:
+        return bool(self.quiet) and touched not in self.quiet
+
+    def look_ahead(self, touched: tuple[str, ...]) -> Awaitable[frozenset[str]]:
+        return asyncio.ensure_future(self._look(touched))
 
     async def _look(self, touched: tuple[str, ...]) -> frozenset[str]:
         self.log.append(f"look ahead at {', '.join(touched)}")

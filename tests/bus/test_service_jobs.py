@@ -10,6 +10,7 @@ import pytest
 
 from kldload_kvm.bus.publish import PROGRESS_INTERVAL
 from kldload_kvm.model.constants import ROOT
+from kldload_kvm.model.errors import LibvirtFailed
 from kldload_kvm.steps import guests
 from loops import in_loop
 from served import Client, Served, error_of, path_of, serving, until_true
@@ -278,6 +279,24 @@ class TestSignals:
             job = await client.ask(path_of("web"), "Vm", "SetAutostart", True)
             await error_of(client.ask(job, "Job", "Wait"))
             assert told(client, job)[-1] == ("Completed", [False, "trouble before virsh autostart web True"])
+
+    @in_loop
+    async def test_what_could_be_read_is_told_before_the_end_even_if_part_of_it_failed(self) -> None:
+        async with serving() as served:
+            await served.vm("web")
+            client = await self.heard(served)
+
+            async def fails(uuid: str) -> None:
+                raise LibvirtFailed("the domain cannot be read", "x", "")
+
+            served.host.virt.domain = fails  # type: ignore[method-assign]
+            job = await client.ask(path_of("web"), "Vm", "Clone", ["other"], {"wait": True})
+            (clone,) = (await client.ask(job, "Job", "Wait"))["vms"]
+            said = list(enumerate(client.signals))
+            added = [n for n, (_, member, body) in said if member == "InterfacesAdded" and body[0] == clone]
+            ended = [n for n, (path, member, _) in said if (path, member) == (job, "Completed")]
+            assert len(added) == len(ended) == 1
+            assert added < ended
 
     @in_loop
     async def test_what_is_used_is_told_when_it_was_read_again(self) -> None:

@@ -18,7 +18,7 @@ from kldload_kvm.watch import reconcile
 from kldload_kvm.watch.reconcile import Reconciler
 from kldload_kvm.watch.udev import UdevWatch
 from kldload_kvm.watch.zfs_events import ZfsWatch
-from kldload_kvm.zfs import snapshots
+from kldload_kvm.zfs import listing, snapshots
 from kldload_kvm.zfs.events import Event
 from loops import in_loop, turns
 from memory_host import MemoryHost
@@ -165,6 +165,22 @@ class TestSettling:
         host.virt.domain = fails  # type: ignore[method-assign]
         await host.settle((f"domain:{uuid_of('web')}", "rpool/vms/web"))
         assert "rpool/vms/web" in host.inventory.datasets
+
+    @in_loop
+    async def test_of_many_snapshots_does_not_ask_what_each_uses(self) -> None:
+        host = await a_host()
+        await put(host, "web")
+        names = [f"rpool/vms/web@s{number}" for number in range(listing.FEW + 1)]
+        await host.zfs.snapshot(names, {properties.SNAPSHOT: "auto:app"})
+        before = len(host.memory_zfs.commands)
+        await host.settle(("rpool/vms/web", *names, "rpool/vms/web@gone"))
+        found = host.inventory.snapshots["rpool/vms/web"]
+        assert {(each.name, each.kind, each.consistency) for each in found.values()} == {
+            (name.partition("@")[2], "auto", "app") for name in names
+        }
+        assert "rpool/vms/web" in host.inventory.datasets
+        asked = host.memory_zfs.commands[before:]
+        assert [",used," in command for command in asked] == [True, False]
 
     @in_loop
     async def test_does_not_ask_for_a_snapshot_of_which_its_making_told_all(self) -> None:

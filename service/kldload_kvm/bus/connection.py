@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from dbus_next import BusType, Message, MessageFlag, MessageType, NameFlag, RequestNameReply
@@ -17,9 +15,7 @@ from dbus_next.aio import MessageBus
 from dbus_next.aio.message_bus import _MessageWriter
 from dbus_next.signature import SignatureTree
 
-log = logging.getLogger(__name__)
-
-__all__ = ["Message", "MessageBus", "PatientWriter", "Signal", "close_all", "connect", "sender", "take_name"]
+__all__ = ["Message", "MessageBus", "PatientWriter", "Signal", "connect", "sender", "take_name"]
 
 
 class PatientWriter(_MessageWriter):  # type: ignore[misc]
@@ -116,12 +112,3 @@ def _field(code: HeaderField, kind: str, value: str) -> bytes:
     size = bytes([len(text)]) if kind == "g" else struct.pack("<I", len(text))
     field = bytes([code.value, 1]) + kind.encode() + b"\0" + size + text + b"\0"
     return field + bytes(-len(field) % 8)
-
-
-def close_all(fds: Iterable[int] | None) -> None:
-    """Close descriptors that came with a message."""
-    for fd in fds or ():
-        try:
-            os.close(fd)
-        except OSError:
-            log.warning("a received file descriptor was closed already")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,6 @@ from dbus_next.aio import MessageBus
 from ..model.constants import PREFIX
 from ..model.contract import Interface, Method
 from ..model.errors import Failed, InvalidArgument, KvmError, LimitsExceeded
-from .connection import close_all
 from .tree import OBJECT_MANAGER, PROPERTIES, Tree
 from .values import ROOT, plain
 
@@ -86,11 +86,11 @@ class Dispatcher:
 
     def _received(self, message: Message) -> Message | bool | None:
         if message.message_type is not MessageType.METHOD_CALL:
-            close_all(message.unix_fds)  # anybody can send us a signal with files in it, and we ask nobody for one
+            _close(message.unix_fds)  # anybody can send us a signal with files in it, and we ask nobody for one
             return None
         pending = sum(whose == message.sender for whose in self._tasks.values())
         if pending >= MOST_PENDING:
-            close_all(message.unix_fds)
+            _close(message.unix_fds)
             error = LimitsExceeded(
                 "not done", f"{pending} calls of yours are waiting for their answer", "wait for some"
             )
@@ -120,12 +120,12 @@ class Dispatcher:
             log.exception("the call %s.%s failed by a fault of our own", message.interface, message.member)
             reply = _fault_of_ours(message)
         finally:
-            close_all(message.unix_fds)
+            _close(message.unix_fds)
         try:
             if not message.flags & MessageFlag.NO_REPLY_EXPECTED:
                 await self._send(reply, message)
         finally:
-            close_all(answer.fds if answer else ())
+            _close(answer.fds if answer else ())
 
     async def _send(self, reply: Message, message: Message) -> None:
         """Send an answer; one that cannot be written down is itself a fault that is answered."""
@@ -229,3 +229,11 @@ def checked_options(method: Method, received: dict[str, Variant]) -> dict[str, A
 def _fault_of_ours(message: Message) -> Message:
     error = Failed("not done", "a fault in kldload-kvmd", "see journalctl -u kldload-kvmd, and report it")
     return Message.new_error(message, error.dbus_name, str(error))
+
+
+def _close(fds: Any) -> None:
+    for fd in fds or ():
+        try:
+            os.close(fd)
+        except OSError:
+            log.warning("a received file descriptor was closed already")

@@ -16,7 +16,7 @@ from ..ops.request import Facts
 from .tree import Tree
 from .values import ROOT, ObjectPath, dictionary, job_path, storage_path, vm_path
 
-AT_ONCE = 10
+AT_ONCE = 10  # VMs of one job that say in one go that it holds them
 PROGRESS_INTERVAL, STEP_INTERVAL = 0.25, 0.05
 
 
@@ -30,11 +30,10 @@ class Publisher:
         self.manager: dict[str, Any] = {}
         self._snapshots: dict[str, set[str]] = {}
         self._late: dict[str, asyncio.TimerHandle] = {}
-        self._told: dict[str, State] = {}
         self._holding: set[str] = set()
         self._around: tuple[bool, Mapping[str, Os]] = (False, {})
         engine.on_change = self.job_changed
-        engine.on_forget = self._forget_job
+        engine.on_forget = lambda job: self.tree.remove(job_path(job.id))
 
     def start(self, version: str) -> None:
         """The root and the storages; the VMs follow as the inventory fills."""
@@ -69,7 +68,8 @@ class Publisher:
     def job_changed(self, job: Job) -> None:
         """At once when the state changed; a moment later for a step, which most often is followed by the next; at most
         four times a second for progress alone."""
-        if self._told.get(job.id) is not job.state:
+        told = self.tree.objects.get(job_path(job.id))
+        if told is None or told[1]["State"].value != job.state.value:
             self._put_job(job)
         elif job.id not in self._late:
             delay = PROGRESS_INTERVAL if job.bytes_total else STEP_INTERVAL
@@ -80,7 +80,6 @@ class Publisher:
             late.cancel()
         if job.id not in self.engine.jobs:
             return
-        self._told[job.id] = job.state
         if job.over and job.id in self._holding:
             self.flush()  # what it changed is told before it is called done
         holds = job.state in (State.RUNNING, State.UNDOING)
@@ -90,10 +89,6 @@ class Publisher:
         self.tree.put(job_path(job.id), "Job", job_values(job))
         if job.over:
             self.tree.emit(job_path(job.id), "Job", "Completed", job.state is State.SUCCEEDED, str(job.error or ""))
-
-    def _forget_job(self, job: Job) -> None:
-        self._told.pop(job.id, None)
-        self.tree.remove(job_path(job.id))
 
     def _held_or_free(self, job: Job, objects: tuple[str, ...]) -> None:
         """The VMs of a job say that it holds them from its start on, and that it does not before it is called done.

@@ -76,34 +76,30 @@ class Tree:
         self.interfaces = interfaces
         self.send = send
         self.objects: dict[str, tuple[Interface, dict[str, Variant]]] = {}
-        self._plain: dict[str, dict[str, Any]] = {}
 
     def put(self, path: str, short: str, values: dict[str, Any]) -> None:
         """An object as it is now: announced if it is new, else what changed of it is."""
         interface = self.interfaces[f"{PREFIX}.{short}"]
-        given = {name: values[name] for name in interface.properties}
         if path not in self.objects:
-            wrapped = {name: Variant(spec.type, _listed(given[name])) for name, spec in interface.properties.items()}
-            self.objects[path], self._plain[path] = (interface, wrapped), given
+            wrapped = {name: Variant(spec.type, _listed(values[name])) for name, spec in interface.properties.items()}
+            self.objects[path] = (interface, wrapped)
             body = [path, {interface.name: wrapped}]
             self.signal(ROOT, OBJECT_MANAGER, "InterfacesAdded", "oa{sa{sv}}", body)
         else:
-            self.set(path, given)
+            self.set(path, {name: values[name] for name in interface.properties})
 
     def set(self, path: str, values: dict[str, Any]) -> None:
         """Some properties of an object that is there; what changed of them is announced."""
         interface, wrapped = self.objects[path]
-        known = self._plain[path]
-        new = {name: value for name, value in values.items() if known[name] != value}
+        listed = {name: _listed(value) for name, value in values.items()}
+        new = {name: value for name, value in listed.items() if wrapped[name].value != value}
         if new:
-            changed = {name: Variant(interface.properties[name].type, _listed(value)) for name, value in new.items()}
-            known.update(new)
+            changed = {name: Variant(interface.properties[name].type, value) for name, value in new.items()}
             wrapped.update(changed)
             self.signal(path, PROPERTIES, "PropertiesChanged", "sa{sv}as", [interface.name, changed, []])
 
     def remove(self, path: str) -> None:
         old = self.objects.pop(path, None)
-        self._plain.pop(path, None)
         if old is not None:
             self.signal(ROOT, OBJECT_MANAGER, "InterfacesRemoved", "oas", [path, [old[0].name]])
 

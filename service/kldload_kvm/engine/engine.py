@@ -17,7 +17,7 @@ from ..waiting import uninterrupted
 from .job import NO_LOGIN, Job, State
 from .journal import Journal
 from .locks import LockTable
-from .plan import Guard, Plan, Run, Step
+from .plan import Guard, Plan, Run, touched_by
 from .records import Record
 from .recovery import Recovery
 
@@ -29,9 +29,12 @@ class Host(Protocol):
 
     async def moved(self, guards: tuple[Guard, ...]) -> list[str]: ...
 
-    def look_ahead(self, touched: tuple[str, ...], to_come: tuple[str, ...]) -> Awaitable[frozenset[str]] | None:
-        """Begin to read again what a job has touched, while it goes on with what does not change that any more. What
-        was read is returned; None where it is too early, for what is to come will change more of the kind."""
+    def can_look_ahead(self, touched: str) -> bool:
+        """Whether what a step touches is read again by `look_ahead`."""
+
+    def look_ahead(self, touched: tuple[str, ...]) -> Awaitable[frozenset[str]]:
+        """Begin to read again what a job has touched, while it goes on with what is not of that kind. What was read is
+        returned."""
 
     async def settle(self, touched: tuple[str, ...], known: frozenset[str] = frozenset()) -> None:
         """Read again what a job has touched, but for what is known already."""
@@ -281,6 +284,8 @@ class Engine:
     async def forward(self, job: Job, intended: tuple[int, ...] = ()) -> None:
         """Do what has not been begun yet. intended: what the journal was told of already."""
         job.ahead = None
+        steps = job.plan.steps
+        looks = [index for index, step in enumerate(steps) if any(map(self.host.can_look_ahead, step.touches()))]
         for batch in batches(job.plan):
             indexes = tuple(index for index in batch if job.step_states[index] == "waiting")
             if not indexes:
@@ -290,9 +295,8 @@ class Engine:
             if indexes != intended:
                 await self.journal.intend(job.id, indexes)
             job.set_steps(indexes, "running")
-            if job.ahead is None:
-                steps = job.plan.steps
-                job.ahead = self.host.look_ahead(touched_by(steps[: batch[0]]), touched_by(steps[batch[0] :]))
+            if looks and looks[-1] < batch[0] and job.ahead is None:
+                job.ahead = self.host.look_ahead(touched_by(steps[: batch[0]]))
             results = await self._together(self._do(job, index) for index in indexes)
             merged = {key: value for result in results for key, value in (result or {}).items()}
             job.result.update(merged)
@@ -364,11 +368,6 @@ class Engine:
             "a fault in kldload-kvmd",
             "see journalctl -u kldload-kvmd, and report it",
         )
-
-
-def touched_by(steps: Iterable[Step]) -> tuple[str, ...]:
-    """What these steps touch, each once."""
-    return tuple(dict.fromkeys(name for step in steps for name in step.touches()))
 
 
 def batches(plan: Plan) -> list[tuple[int, ...]]:

@@ -7,7 +7,7 @@ fields are plain JSON values, so the journal can write it down and `revive` it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -98,6 +98,11 @@ class Step(ABC):
         raise NotImplementedError(f"{self.kind} is not reversible")
 
 
+def touched_by(steps: Iterable[Step]) -> tuple[str, ...]:
+    """What these steps touch, each once."""
+    return tuple(dict.fromkeys(name for step in steps for name in step.touches()))
+
+
 KINDS: dict[str, type[Step]] = {}
 
 
@@ -159,7 +164,7 @@ class Plan:
     @cached_property
     def touched(self) -> frozenset[str]:
         """What any of its steps touches."""
-        return frozenset(name for step in self.steps for name in step.touches())
+        return frozenset(touched_by(self.steps))
 
     @property
     def destroys(self) -> tuple[str, ...]:

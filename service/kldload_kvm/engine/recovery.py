@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..model.errors import Interrupted, KvmError, Stale
 from .job import FINAL, Job, State
+from .plan import touched_by
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -59,7 +60,7 @@ class Recovery:
     async def run(self, job: Job) -> None:
         """Bring one open job to its end, and begin again whenever libvirt or a pool goes away meanwhile."""
         log.warning("job %s (%s) was left open; it is taken up again", job.id, job.plan.description)
-        touched = tuple(dict.fromkeys(name for step in job.plan.steps for name in step.touches()))
+        touched = touched_by(job.plan.steps)
         while True:
             await self._until_seen(job, touched)
             final, job.error, settled = await self._attempt(job, touched)

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 from ..engine.plan import Run, Step, step_kind
 from ..model import properties
-from ..model.errors import NotFound
 from ..zfs import listing
 from .host import Host
-from .volumes import Creating, destroy_own, is_ours
+from .volumes import Creating, destroy_own, is_ours, tag_of
 
 
 @step_kind
@@ -83,13 +82,5 @@ class DropTaken(Step):
         return not await self._left(host, run)
 
     async def _left(self, host: Host, run: Run) -> list[str]:
-        found = []
-        for dataset in self.datasets:
-            try:
-                value = await host.zfs.get(f"{dataset}@{self.name}", properties.SNAPSHOT)
-                tag = properties.snapshot_facts(value)[2]
-            except NotFound:
-                continue
-            if tag.startswith(f"{run.job}/"):
-                found.append(dataset)
-        return found
+        tags = {dataset: await tag_of(host, f"{dataset}@{self.name}") for dataset in self.datasets}
+        return [dataset for dataset, tag in tags.items() if tag.startswith(f"{run.job}/")]

@@ -8,10 +8,8 @@ from typing import Any
 from ..engine.plan import Run, Step, step_kind
 from ..images.exporting import Format, check_target, write_disk
 from ..images.own_thread import in_own_thread
-from ..model import properties
-from ..model.errors import NotFound
 from .host import Host
-from .volumes import no_longer_busy
+from .volumes import no_longer_busy, tag_of
 
 
 @dataclass(frozen=True)
@@ -88,23 +86,13 @@ class DropTemporary(Step):
 
     async def do(self, host: Host, run: Run) -> None:
         snapshot = self.snapshot
-        if self.clone_step >= 0 and await _tag(host, self.clone) == f"{run.job}/{self.clone_step}":
+        if self.clone_step >= 0 and await tag_of(host, self.clone) == f"{run.job}/{self.clone_step}":
             snapshot = await host.zfs.get(self.clone, "origin")
             await no_longer_busy(host.zfs.destroy, self.clone)
-        if self.snapshot_step >= 0 and await _tag(host, snapshot) == f"{run.job}/{self.snapshot_step}":
+        if self.snapshot_step >= 0 and await tag_of(host, snapshot) == f"{run.job}/{self.snapshot_step}":
             dataset, _, name = snapshot.partition("@")
             await host.zfs.destroy_snapshots(dataset, [name])
 
     async def done(self, host: Host, run: Run) -> bool:
         made = {f"{run.job}/{step}" for step in (self.clone_step, self.snapshot_step)}
-        return not {await _tag(host, self.clone), await _tag(host, self.snapshot)} & made
-
-
-async def _tag(host: Host, name: str) -> str:
-    """Which step made it; the empty string if it is not there."""
-    try:
-        if "@" in name:
-            return properties.snapshot_facts(await host.zfs.get(name, properties.SNAPSHOT))[2]
-        return await host.zfs.get(name, properties.JOB) if name else ""
-    except NotFound:
-        return ""
+        return not {await tag_of(host, self.clone), await tag_of(host, self.snapshot)} & made

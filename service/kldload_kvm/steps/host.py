@@ -99,10 +99,12 @@ class Host:
         parents = self.inventory.parents.values()
         return [p for p in parents if any(name == p or name.startswith(f"{p}/") for name in touched)]
 
-    def look_ahead(self, touched: tuple[str, ...], to_come: tuple[str, ...]) -> Awaitable[frozenset[str]] | None:
-        """Once no more datasets are to come: it takes as long as what else there is to do, such as a definition."""
-        if any(map(_is_zfs, to_come)) or not any(map(_is_zfs, touched)):
-            return None
+    def can_look_ahead(self, touched: str) -> bool:
+        """Datasets and snapshots: to read them takes as long as what else there may be to do, such as a definition."""
+        return _is_zfs(touched)
+
+    def look_ahead(self, touched: tuple[str, ...]) -> Awaitable[frozenset[str]]:
+        """Read the datasets and snapshots among these again; which were read."""
         return asyncio.ensure_future(self._look(touched))
 
     async def _look(self, touched: tuple[str, ...]) -> frozenset[str]:
@@ -110,8 +112,8 @@ class Host:
         return frozenset(filter(_is_zfs, touched)) if done else frozenset()
 
     async def settle(self, touched: tuple[str, ...], known: frozenset[str] = frozenset()) -> None:
-        """Read again what a job has touched, with at most two zfs commands, known: what it has not touched since
-        that was read."""
+        """Read again what a job has touched, with a constant number of zfs commands. known: what it has not touched
+        since that was read."""
         await _tried(self.refresh_touched(tuple(name for name in touched if name not in known)))
         for name in touched:
             if name.startswith("domain:"):

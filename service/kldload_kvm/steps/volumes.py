@@ -1,6 +1,7 @@
 """Steps on volumes: create, clone, rename, promote, and the trash's containers.
 
-What a step created carries its tag (org.kldload.kvm:job), written in the same transaction; undo destroys nothing else.
+What a step created carries its tag (org.kldload.kvm:job), set by the command that creates it; undo destroys nothing
+else. ZFS sets it in the transaction after: a power cut between the two leaves what is nobody's, and is not destroyed.
 """
 
 from __future__ import annotations
@@ -373,12 +374,19 @@ async def guid_of(host: Host, name: str) -> str | None:
         return None
 
 
+async def tag_of(host: Host, name: str) -> str:
+    """Which step made a dataset or snapshot, as Run.tag; the empty string if it is not there."""
+    try:
+        if "@" in name:
+            return properties.snapshot_facts(await host.zfs.get(name, properties.SNAPSHOT))[2]
+        return await host.zfs.get(name, properties.JOB) if name else ""
+    except NotFound:
+        return ""
+
+
 async def is_ours(host: Host, dataset: str, run: Run) -> bool:
     """Whether a dataset is there and was created by this very step."""
-    try:
-        return await host.zfs.get(dataset, properties.JOB) == run.tag
-    except NotFound:
-        return False
+    return await tag_of(host, dataset) == run.tag
 
 
 async def destroy_own(host: Host, dataset: str, run: Run) -> None:

@@ -19,8 +19,8 @@ NATIVE = ("name", "type", "guid", "createtxg", "creation", "volsize", "used", "a
 OURS = tuple(dict.fromkeys(properties.OF_DATASETS + properties.OF_SNAPSHOTS))
 COLUMNS = ",".join(NATIVE + OURS)
 # Without what makes ZFS open every snapshot: 'used' of 1,000 snapshots took eleven seconds, these columns one.
-SNAPSHOT_NATIVE = ("name", "guid", "createtxg", "creation", "userrefs")
-SNAPSHOT_COLUMNS = ",".join(SNAPSHOT_NATIVE + properties.OF_SNAPSHOTS)
+SNAPSHOT_ROW = ("name", "guid", "createtxg", "creation", "userrefs", *properties.OF_SNAPSHOTS)
+SNAPSHOT_COLUMNS = ",".join(SNAPSHOT_ROW)
 FEW = 10
 
 
@@ -35,7 +35,7 @@ async def everything(zfs: Zfs, parents: Sequence[str]) -> tuple[list[Dataset], l
     if not present:
         return datasets, []
     text = await zfs.run(what, "list", "-Hp", "-r", "-t", "snapshot,bookmark", "-o", SNAPSHOT_COLUMNS, *present)
-    rows = list(_rows(text, SNAPSHOT_NATIVE + properties.OF_SNAPSHOTS))
+    rows = list(_rows(text, SNAPSHOT_ROW))
     bookmarks = _bookmarks(values for values in rows if "#" in values["name"])
     return _with(bookmarks, datasets), [_snapshot(values) for values in rows if "@" in values["name"]]
 
@@ -51,7 +51,7 @@ async def named(zfs: Zfs, names: Iterable[str]) -> tuple[list[Dataset], list[Sna
     first, second = await asyncio.gather(
         _list(zfs, "filesystem,volume", COLUMNS, datasets), _list(zfs, "snapshot", SNAPSHOT_COLUMNS, snapshots)
     )
-    return parse(first)[0], [_snapshot(values) for values in _rows(second, SNAPSHOT_NATIVE + properties.OF_SNAPSHOTS)]
+    return parse(first)[0], [_snapshot(values) for values in _rows(second, SNAPSHOT_ROW)]
 
 
 async def _list(zfs: Zfs, kinds: str, columns: str, names: Sequence[str]) -> str:
