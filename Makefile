@@ -13,8 +13,8 @@ CODE := service dbus tests lab
 
 # What the checks use of Debian's: the service's own libraries, a bus to test on, and what reads the files we make.
 CHECK_PACKAGES := dbus dbus-daemon fish genisoimage groff libglib2.0-bin libxml2-utils osinfo-db ovmf polkitd python3-dbus-next \
-    python3-dbusmock python3-jeepney python3-libvirt python3-pycdlib python3-pyudev python3-systemd python3-venv \
-    qemu-utils systemd zsh
+    python3-dbusmock python3-jeepney python3-libvirt python3-prometheus-client python3-pycdlib python3-pyudev \
+    python3-systemd python3-venv qemu-utils systemd zsh
 
 .PHONY: help
 help: ## this list
@@ -25,13 +25,13 @@ demo: ## on a bare machine: a VM created, booted, snapshotted, ruined, rolled ba
 	@lab/demo
 
 .PHONY: test
-test: check ## everything that can be proven: check, the package, and the tests on the bench
+test: check rpm ## everything that can be proven: check, the packages, and the tests on the bench
 	@lab/lab up
 	lab/lab put build/kldload-kvm_*_all.deb /opt/kldload-kvm/kldload-kvm.deb
 	lab/lab run -- python3 -m pytest -q -m "not soak" -p no:cacheprovider --timeout 1200 /opt/kldload-kvm/tests/lab
 
 .PHONY: soak
-soak: ## hours: the whole kill matrix on the bench, and 20 power cuts on one that loses what was not flushed
+soak: ## hours on the bench: both matrices whole, chaos, and 20 power cuts on one that loses what was not flushed
 	@lab/soak
 
 .PHONY: check
@@ -45,6 +45,8 @@ lint: $(VENV)/ready ## style, types, the bus contract
 	$(BIN)/mypy
 	$(PYTHON) dbus/lint.py
 	$(PYTHON) dbus/generate.py client --check
+	$(PYTHON) dbus/generate.py hook --check
+	$(PYTHON) dbus/generate.py texts --check
 	xmllint --noout --nonet dbus/*.xml dbus/*.conf polkit/*.policy
 
 .PHONY: format
@@ -55,6 +57,10 @@ format: $(VENV)/ready ## what ruff can mend by itself
 .PHONY: deb
 deb: ## build/kldload-kvm_VERSION_all.deb
 	@debian/build-deb
+
+.PHONY: rpm
+rpm: deb ## build/kldload-kvm-VERSION-1.noarch.rpm, for Fedora and Rocky, checked
+	@rpm/build-rpm
 
 .PHONY: bench
 bench: ## how long things take, against their floors, on the bench

@@ -8,15 +8,18 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SERVICE, ROOT = "org.kldload.Kvm1", "/org/kldload/Kvm1"
 MARK = "\torg.kldload.kvm:journal\t"
 GUEST = Path("/var/lib/kldload-lab/guests/lean.qcow2")
 DEVICE = "/dev/zvol/rpool/vms/"
+HOOK = Path("/etc/libvirt/hooks/qemu.d/kldload-kvm")
 SETUP = """
 zfs list rpool/vms || zfs create -o mountpoint=/var/lib/libvirt/images -o compression=off -o recordsize=64K \
     -o primarycache=metadata -o atime=off -o volmode=dev rpool/vms
@@ -147,18 +150,54 @@ def wait_until(check: Callable[[], object], timeout: float, what: str) -> None:
 
 
 def remove_everything() -> None:
-    """Leave nothing of the tests: by plain virsh and zfs, whatever the service thinks."""
-    for name in run("virsh", "list", "--all", "--name").stdout.split():
-        run("virsh", "destroy", name, check=False)
-        run("virsh", "undefine", "--keep-nvram", "--managed-save", "--snapshots-metadata", name, check=False)
+    """Leave nothing of the tests: by plain virsh and zfs, whatever the service thinks. Volumes first: what is undefined
+    before would be retired by it."""
+    names = run("virsh", "list", "--all", "--name").stdout.split()
+    virsh_each("destroy", names)
     before, end = [""], time.monotonic() + 60
-    while left := [name for parent in ("rpool/vms", "vmpool/vms") for name in below(parent)]:
+    while left := below("rpool/vms", "vmpool/vms"):
         if len(left) < len(before):
             end = time.monotonic() + 60
         if time.monotonic() > end:
             raise AssertionError(f"these could not be destroyed: {left}")
         before = left
-        run("zfs", "destroy", "-R", left[0], check=False)
+        for name in left:
+            run("zfs", "destroy", "-R", name, check=False)
+    undefine(*names)
+
+
+def undefine(*names: str) -> None:
+    virsh_each("undefine --keep-nvram --managed-save --snapshots-metadata", names)
+
+
+def virsh_each(command: str, names: Iterable[str]) -> None:
+    """One virsh does it to all of these; what cannot be done to one is no matter."""
+    if lines := [f"{command} {shlex.quote(name)}" for name in names]:
+        run("virsh", "; ".join(lines), check=False)
+
+
+@contextmanager
+def without_hook() -> Iterator[None]:
+    """libvirt without our hook: it looks for the file at each start."""
+    aside = HOOK.parent.parent / "kldload-kvm.aside"  # whatever is in the hook's own folder is run
+    HOOK.rename(aside)
+    try:
+        yield
+    finally:
+        aside.rename(HOOK)
+
+
+@contextmanager
+def configured(text: str) -> Iterator[None]:
+    """The service with a configuration of the test's."""
+    conf = Path("/etc/kldload-kvm/kvm.conf.d/90-test.conf")
+    conf.write_text(text)
+    run("systemctl", "restart", "kldload-kvmd")
+    try:
+        yield
+    finally:
+        conf.unlink()
+        run("systemctl", "restart", "kldload-kvmd")
 
 
 def managed() -> dict[str, dict]:
@@ -173,23 +212,34 @@ def vms() -> list[dict[str, dict]]:
 
 
 def nothing_on_the_bus() -> bool:
-    """Whether the service has seen that there are no VMs any more. (Jobs go on naming those they were about.)"""
-    return not any(path.startswith(f"{ROOT}/vm/") for path in managed())
+    """Whether the service has seen that there are no VMs any more, and no domains, and is at work on none: it may have
+    begun to retire one whose domain was undefined. (Jobs go on naming those they were about.)"""
+    objects = managed()
+    jobs = (
+        each[f"{SERVICE}.Job"]["State"]["data"] for path, each in objects.items() if path.startswith(f"{ROOT}/job/")
+    )
+    vms_left = any(path.startswith(f"{ROOT}/vm/") for path in objects)
+    return not vms_left and not {"running", "undoing"} & {*jobs} and not foreign()
 
 
-def below(parent: str) -> list[str]:
-    """What stands right under a storage's parent, without its image store."""
-    names = zfs("list", "-H", "-o", "name", "-d", "1", "-t", "filesystem,volume", parent)[1:]
-    return [name for name in names if not name.endswith("/isos")]
+def foreign() -> list[dict[str, dict]]:
+    """What the service takes for no whole VM: orphans and domains of others."""
+    return data(call(ROOT, "Manager", "ListForeign"))[0]
+
+
+def below(*parents: str) -> list[str]:
+    """What stands right under storages' parents, without their image stores."""
+    names = zfs("list", "-H", "-o", "name", "-d", "1", "-t", "filesystem,volume", *parents)
+    return [name for name in names if name not in parents and not name.endswith("/isos")]
 
 
 # -- inside a guest, by its agent and plain virsh ----------------------------------------------------------------------
 
 
-def agent(name: str, command: str, **arguments: object) -> dict | None:
-    """One answer of a guest's agent; None while there is none."""
+def agent(name: str, command: str, patience: int = 5, **arguments: object) -> dict | None:
+    """One answer of a guest's agent, which has that many seconds for it; None while there is none."""
     asked = json.dumps({"execute": command, "arguments": arguments})
-    done = run("virsh", "-q", "qemu-agent-command", "--timeout", "5", name, asked, check=False)
+    done = run("virsh", "-q", "qemu-agent-command", "--timeout", str(patience), name, asked, check=False)
     return {"return": None, **json.loads(done.stdout)} if not done.returncode and done.stdout.strip() else None
 
 
@@ -199,9 +249,11 @@ def agent_is_up(name: str) -> bool:
 
 def in_guest(name: str, script: str, timeout: float = 120) -> str:
     """What a shell script prints inside a guest; it must end well."""
-    started = agent(name, "guest-exec", path="/bin/sh", arg=["-c", script], **{"capture-output": True})
-    assert started, f"the agent of {name} does not answer"
     end = time.monotonic() + timeout
+    how = {"path": "/bin/sh", "arg": ["-c", script], "capture-output": True}
+    # Beside another guest that boots it may not even say that it is there within the five seconds libvirt gives it.
+    while (started := agent(name, "guest-exec", 60, **how)) is None:
+        assert time.monotonic() < end, f"the agent of {name} does not answer"
     while time.monotonic() < end:
         status = agent(name, "guest-exec-status", pid=started["return"]["pid"])
         if status and status["return"]["exited"]:

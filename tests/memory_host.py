@@ -29,6 +29,8 @@ from kldload_kvm.model.errors import (
     ZfsFailed,
 )
 from kldload_kvm.model.inventory import Domain, Inventory, device
+from kldload_kvm.model.source_disks import Kept
+from kldload_kvm.model.usage import Usage, usage
 from kldload_kvm.steps.host import Host
 from memory_zfs import MemoryZfs
 from world import CONFIG
@@ -82,6 +84,7 @@ class Guest:
     live: str = ""
     sizes: dict[str, int] = field(default_factory=dict)
     plugs: bool = True
+    kept: Kept = field(default_factory=Kept)
 
 
 class MemoryVirt:
@@ -93,6 +96,13 @@ class MemoryVirt:
         self._undefined: dict[str, Guest] = {}  # what is in a guest outlives its definition
         self.nets = {"default": True, "down": False}
         self.available = True
+        self.figures: dict[str, dict[str, Any]] = {}  # what libvirt says that running domains use
+        self.starting: set[str] = set()
+        self.pools = MemoryPools(self)
+
+    @property
+    def connected(self) -> bool:
+        return self.available
 
     async def domains(self) -> list[Domain]:
         await self._reach()
@@ -169,9 +179,17 @@ class MemoryVirt:
         await self._reach()
         return self._guest(uuid).state
 
+    async def kept_of(self, uuid: str) -> Kept:
+        await self._reach()
+        return self._guest(uuid).kept
+
     async def states(self) -> dict[str, str]:
         await self._reach()
         return {uuid: guest.state for uuid, guest in self.guests.items()}
+
+    async def usage(self) -> dict[str, Usage]:
+        await self._reach()
+        return {uuid: usage(each) for uuid, each in self.figures.items() if self.guests[uuid].state != "shutoff"}
 
     async def shutdown(self, uuid: str, timeout: float) -> None:
         guest = self._guest(uuid)
@@ -320,6 +338,31 @@ class MemoryVirt:
     async def _change(self, what: str, effect: Callable[[], Any]) -> None:
         await self._reach()
         await self.troubles.change(f"virsh {what}", effect)
+
+
+class MemoryPools:
+    """What virt/pools.py offers. known: whether each is active; paths: of those that were defined here."""
+
+    def __init__(self, virt: MemoryVirt) -> None:
+        self.virt = virt
+        self.known: dict[str, bool] = {"default": True}
+        self.paths: dict[str, str] = {}
+
+    async def all(self) -> dict[str, bool]:
+        await self.virt._reach()
+        return dict(self.known)
+
+    async def define(self, name: str, path: str) -> None:
+        def define() -> None:
+            self.known[name], self.paths[name] = False, path
+
+        await self.virt._change(f"pool-define {name}", define)
+
+    async def start(self, name: str) -> None:
+        await self.virt._change(f"pool-start {name}", lambda: self.known.update({name: True}))
+
+    async def undefine(self, name: str) -> None:
+        await self.virt._change(f"pool-undefine {name}", lambda: self.known.pop(name))
 
 
 EMPTY = "<domain><devices/></domain>"
@@ -473,7 +516,7 @@ class MemoryDevices:
     async def check_closed(self, dataset: str) -> None:
         await asyncio.sleep(0)
         if dataset in self.zfs.open:
-            raise Busy(f"the volume {dataset} is in use", "its device is open in qemu", "end it")
+            raise Busy(f"the volume {dataset} is in use", "its device is held by qemu", "end it")
 
 
 class MemoryHost(Host):
@@ -521,4 +564,5 @@ class MemoryHost(Host):
             copy = replace(each, identities=list(each.identities), sizes=dict(each.sizes))
             copy.xml, copy.live = _plain(each.xml), _plain(each.live)
             found[f"domain {each.name}"] = copy
+        found["pools"] = dict(self.memory_virt.pools.known)
         return found

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from host import datasets, run, zfs
-from scenarios import BYSTANDER, DISKS, FILLED, Scene
+from scenarios import BYSTANDER, DISKS, FILLED, STORE, Scene
 
-STORE = Path("/var/lib/libvirt/isos")
 TRASH = frozenset({"rpool/vms/.trash", "rpool/vms/.trash/.spare"})
 """The container of all entries, and the spare entry: they come by the way, and stay."""
 OURS = re.compile(r"\torg\.kldload\.kvm:(job|journal|identity)\t")

@@ -33,7 +33,7 @@ from host import (
     wait_until,
 )
 from pictures import Picture, not_as_after, not_as_before, taken
-from scenarios import BYSTANDER, SCENES, bystander, fresh
+from scenarios import BYSTANDER, SCENES, bystander, fresh, operation_of
 
 IDLE = "/dev/disk/by-id/virtio-lab-vmpool-part9"
 """What ZFS leaves free at the end of a disk. Nobody writes to this pool meanwhile, so nobody flushes its disk."""
@@ -104,7 +104,7 @@ def look(operation: str, job: str) -> dict[str, object]:
     if new:
         wait_until(lambda: get(new[0], "Job", "State") in FINAL, 300, f"{new[0]} is brought to its end")
         state, said = str(get(new[0], "Job", "State")), str(get(new[0], "Job", "ErrorMessage"))
-        assert get(new[0], "Job", "Operation") == operation
+        assert get(new[0], "Job", "Operation") == operation_of(operation)
     now = taken()
     wrong = not_as_after(before, now, SCENES[operation]) if state == "succeeded" else not_as_before(before, now)
     return {"state": state, "said": said, "wrong": [*wrong, *_in_disorder(state)]}

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import image_files
-from host import ROOT, call, data, domains, find, run, vms, wait_until, zfs
+from host import ROOT, call, data, domains, find, foreign, run, undefine, virsh_each, vms, wait_until, zfs
 
 DISKS = Path("/dev/zvol/rpool/vms")
+STORE = Path("/var/lib/libvirt/isos")
 FILLED = 4 << 20
 """Bytes in a disk's beginning that are one letter. All others are zero."""
 IMAGE = "kill-matrix.raw"
@@ -57,18 +58,25 @@ class Scene:
 
 def fresh(scene: Scene) -> None:
     """The scene's host, whatever was there of one before. The bystander stays."""
-    for name in domains():
-        if name != BYSTANDER:
-            run("virsh", "destroy", name, check=False)
-            run("virsh", "undefine", "--keep-nvram", "--managed-save", "--snapshots-metadata", name, check=False)
+    clear()
+    scene.prepare()
+
+
+def clear() -> None:
+    """Nothing is left but the bystander."""
+    others = [name for name in domains() if name != BYSTANDER]
+    virsh_each("destroy", others)
     for volume in (BYSTANDER, f"{BYSTANDER}.nvram"):
         run("zfs", "destroy", f"rpool/vms/{volume}@all", check=False)
     origins_last = sorted(set(zfs("list", "-H", "-o", "name", "-d", "1", "rpool/vms")[1:]), reverse=True)
     for name in origins_last:
         if f"/{BYSTANDER}" not in name and not name.endswith("/isos"):
             run("zfs", "destroy", "-R", name, check=False)
-    wait_until(lambda: {vm["Name"]["data"] for vm in vms()} <= {BYSTANDER}, 60, "the service sees what is gone")
-    scene.prepare()
+    undefine(*others)
+    wait_until(
+        lambda: not foreign() and {vm["Name"]["data"] for vm in vms()} <= {BYSTANDER},
+        60, "the service sees what is gone",
+    )  # fmt: skip
 
 
 def bystander() -> None:
@@ -132,6 +140,30 @@ def deleted() -> None:
     run("kvm-delete", "web-1")
 
 
+def made_by_virsh() -> None:
+    """A domain that others made, on a volume of nobody's."""
+    run("zfs", "create", "-s", "-V", "64M", "rpool/vms/web-1")
+    wait_until((DISKS / "web-1").exists, 30, "the device appears")
+    fill("web-1", "A")
+    run("virsh", "define", "/dev/stdin", stdin=THEIRS)
+
+
+def made_on_files() -> None:
+    """A domain that others made on a qcow2 file and a raw one, which only root may open; the pictures show the files of
+    the store."""
+    raw, qcow2 = STORE / "kill-matrix-2.img", STORE / "kill-matrix-1.qcow2"
+    with raw.open("wb") as file:
+        file.write(b"A" * FILLED)
+        file.truncate(64 << 20)
+    image_files.converted(raw, qcow2)
+    for path in (raw, qcow2):
+        path.chmod(0o600)
+    first = THEIRS.replace("type='block' device", "type='file' device").replace("'raw'", "'qcow2'")
+    first = first.replace(f"dev='{DISKS}/web-1'", f"file='{qcow2}'")
+    second = f"<disk type='file' device='disk'><source file='{raw}'/><target dev='vdb' bus='virtio'/></disk>"
+    run("virsh", "define", "/dev/stdin", stdin=first.replace("</devices>", f"{second}</devices>"))
+
+
 def entry() -> tuple[str, ...]:
     """The id of the newest entry of the trash."""
     return (str(data(call(ROOT, "Manager", "ListTrash"))[0][0]["id"]["data"]),)
@@ -158,6 +190,17 @@ def storage() -> str:
     return f"{ROOT}/storage/rpool"
 
 
+THEIRS = f"""<domain type='qemu'>
+  <name>web-1</name>
+  <memory unit='MiB'>128</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <devices>
+    <disk type='block' device='disk'><driver name='qemu' type='raw'/>
+      <source dev='{DISKS}/web-1'/><target dev='vda' bus='virtio'/></disk>
+  </devices>
+</domain>
+"""
 SMALL = (("disk", "t", str(64 << 20)), ("memory", "t", str(256 << 20)), ("vcpus", "u", "1"))
 
 OFF, RUNNING, PAUSED = {"web-1": "shut off"}, {"web-1": "running"}, {"web-1": "paused"}
@@ -175,12 +218,21 @@ SNAPSHOTS = each(*BOTH, at="@stable") | each(*BOTH, at="@later")
 IN_TRASH = {ENTRY} | each(*BOTH, below=ENTRY) | frozenset(f"{ENTRY}{name}" for name in SNAPSHOTS)
 
 
+def operation_of(scene: str) -> str:
+    """What a scene is about: "vm.adopt" of "vm.adopt/files"."""
+    return scene.partition("/")[0]
+
+
 SCENES: Mapping[str, Scene] = {
     "vm.create": Scene(
         with_image, root, "Manager", "CreateVm", "s", ("web-2",),
         (("disk", "t", str(64 << 20)), *SMALL[1:], ("image", "s", IMAGE), ("start", "b", "true")),
         adds=each("/web-2", "/web-2.nvram", "/web-2.seed"), states={"web-2": "running"}, contents="",
         copies={"web-2": IMAGE},
+    ),
+    "vm.adopt": Scene(made_by_virsh, root, "Manager", "Adopt", "s", ("web-1",), states=OFF),
+    "vm.adopt/files": Scene(
+        made_on_files, root, "Manager", "Adopt", "s", ("web-1",), adds=each("/web-1", "/web-1.vdb"), states=OFF,
     ),
     "vm.start": Scene(off, web_1, "Vm", "Start", states=RUNNING),
     "vm.shutdown": Scene(running, web_1, "Vm", "Shutdown", options=(("timeout", "u", "2"),)),
@@ -261,6 +313,9 @@ LEFT_OUT = {
     "vm.prune-snapshots": "a snapshot is due after an hour at the soonest, and zfs makes none that is older than it is",
     "vm.export": "busctl cannot pass its file; nothing of the VM is changed, and its clone goes as those of vm.clone",
     "image.add": "busctl cannot pass its file; one that is half copied is removed at the next start",
+    "host.fix": "its pictures are of the host, not of VMs: tests/lab/test_host.py kills it",
+    "host.setup": "the same steps as host.fix",
+    "host.bridge": "its pictures are of the host's network: tests/lab/test_bridge.py kills it",
     "vm.renew-identity": "it is no method, and what it does in a guest may be done twice",
 }
 """Operations without a scene, and why."""

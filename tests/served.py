@@ -17,25 +17,35 @@ from typing import Any
 
 from dbus_next import Message, MessageFlag, MessageType, Variant
 
-from kldload_kvm import contract_files
+from host_world import WELL
+from kldload_kvm import contract_files, job_tally
+from kldload_kvm.bus.bridges import Bridges
 from kldload_kvm.bus.callers import Callers
 from kldload_kvm.bus.connection import MessageBus, connect, sender, take_name
 from kldload_kvm.bus.dispatch import Dispatcher
+from kldload_kvm.bus.hook import Hook
+from kldload_kvm.bus.host import HostReads
 from kldload_kvm.bus.polkit import Polkit
 from kldload_kvm.bus.publish import Publisher
 from kldload_kvm.bus.reads import Reads
 from kldload_kvm.bus.service import Service
+from kldload_kvm.bus.statistics import Statistics
 from kldload_kvm.bus.tree import Tree
 from kldload_kvm.bus.values import plain, vm_path
 from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.job import NO_LOGIN
 from kldload_kvm.engine.journal import MemoryJournal
+from kldload_kvm.host.checker import Checker
 from kldload_kvm.model import properties
 from kldload_kvm.model.constants import PREFIX, ROOT
 from kldload_kvm.model.contract import Interface
 from kldload_kvm.model.domain_xml import build, pack
 from kldload_kvm.model.firmware import FirmwarePair
+from kldload_kvm.model.host_facts import HostFacts
+from kldload_kvm.model.tally import Tally
+from kldload_kvm.ops.registry import REQUESTS
 from kldload_kvm.ops.request import Facts, View
+from kldload_kvm.virt.sampler import Sampler
 from memory_host import Guest, MemoryHost
 from world import FACTS, id_of, spec, volumes_of
 
@@ -193,10 +203,24 @@ class Served:
         self.tree = Tree(interfaces, sender(bus))
         self.publisher = Publisher(self.tree, host.inventory, self.engine, lambda: self.facts, host.config.floor)
         host.published = self.publisher.flush
-        self.callers = Callers(bus, lambda name: self.dispatcher.caller_vanished(name))
+        self.callers = Callers(bus, self._vanished)
         self.service = Service(self.engine, Polkit(bus), self.callers, interfaces, self.view)
+        self.service.tell = self.publisher.tell
+        self.service.look = lambda request: request.look(host)
         self.reloads = 0
-        self.service.reads.update(Reads(host, self._reload).table())
+        self.service.reads.update(Reads(host, self.tree, self._reload).table())
+        self.tally = Tally({*REQUESTS}, 1_775_057_422.0)
+        self.engine.on_end = lambda job: job_tally.ended(self.tally, host.inventory, job)
+        sampler = Sampler(host.virt.usage)
+        self.statistics = Statistics(self.tree, host.inventory, self.engine, self.tally, sampler)
+        self.service.reads.update(self.statistics.table())
+        self.hook = Hook(host, self.engine, lambda: self.view(0), lambda uuid: frozenset())
+        self.service.reads.update(self.hook.table())
+        self.host_facts = WELL  # what a check sees
+        self.checker = Checker(self._look, interval=0)
+        host.check_again = self.checker.again
+        self.service.reads.update(HostReads(self.checker, self.tree, host.inventory, self.engine).table())
+        self.service.reads.update(Bridges(self.engine, self.callers, self.service.check).table())
         self.dispatcher = Dispatcher(bus, self.tree, self.service.handle)
         self.client: Client = Client(bus)
 
@@ -208,11 +232,23 @@ class Served:
 
     def view(self, uid: int) -> View:
         holder = self.engine.locks.holder
-        return View(self.host.inventory, self.host.config, self.facts, datetime.now(UTC), uid, holder=holder)
+        host, found = self.checker.facts, tuple(self.checker.findings)
+        now = datetime.now(UTC)
+        return View(
+            self.host.inventory, self.host.config, self.facts, now, uid, holder=holder, host=host, findings=found
+        )
+
+    def _vanished(self, name: str) -> None:
+        self.dispatcher.caller_vanished(name)
+        if name == POLKIT:
+            self.service.polkit_vanished()
 
     async def _reload(self) -> None:
         self.reloads += 1
         await self.host.known()
+
+    async def _look(self) -> HostFacts:
+        return self.host_facts
 
     async def vm(self, name: str, state: str = "shutoff", snapshots: tuple[str, ...] = (), disks: int = 1) -> Guest:
         """A VM that is there, as if it had been there when the service started."""

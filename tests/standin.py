@@ -21,6 +21,7 @@ from dbus_next.aio import MessageBus
 from kldload_kvm import contract_files
 from kldload_kvm.model.constants import PREFIX, ROOT
 from kldload_kvm.model.contract import Interface, Method
+from kldload_kvm.model.wiring import AWAITED
 
 GIB = 1 << 30
 FROZEN = 1_775_057_422  # 2026-04-01 15:30:22 UTC
@@ -45,7 +46,11 @@ def wrapped(values: dict[str, Any]) -> dict[str, tuple[str, Any]]:
 
 
 class Standin:
-    """The objects, and what answers calls on them. `calls` holds every call: member, body, and whether it may ask."""
+    """The objects, and what answers calls on them.
+
+    `calls` holds every call but those that only read properties: member, body, and whether it may ask; `listed` the
+    interfaces of each ListObjects.
+    """
 
     def __init__(self, bus: MessageBus, vms: int = 2) -> None:
         self.bus = bus
@@ -53,10 +58,13 @@ class Standin:
         self.objects: dict[str, tuple[Interface, dict[str, Any]]] = {}
         self.snapshots: dict[str, list[str]] = {}
         self.calls: list[tuple[str, list[Any], bool]] = []
+        self.listed: list[list[str]] = []
         self.cancelled: set[str] = set()
         self.effects: dict[str, Any] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.trash: list[dict[str, Variant]] = []
+        self.foreign: list[dict[str, Variant]] = []
+        self.statistics: dict[str, list[dict[str, Variant]]] = {"service": [wrap({"problems": ("t", 0)})]}
         self.add(ROOT, "Manager", Version="0.1.0", ZfsVersion="2.3.9", LibvirtVersion="11.3.0", Storages=["vms"])
         self.images = [
             ("debian-13.iso", "iso", 700 << 20, 700 << 20),
@@ -73,6 +81,10 @@ class Standin:
             Floor=4 * GIB,
             ImageDirectory="/var/lib/libvirt/isos",
         )
+        self.findings: list[dict[str, Variant]] = []
+        self.causes: list[dict[str, Variant]] = []
+        self.confirmed: set[str] = set()
+        self.add(f"{ROOT}/host", "Host")
         self.list_images()
         for number in range(vms):
             self.add_vm(f"web-{number + 1}")
@@ -134,6 +146,17 @@ class Standin:
         self.snapshots[path] = []
         return path
 
+    def put_foreign(self, name: str, kind: str, why: str, hint: str = "") -> None:
+        fields = {"name": name, "uuid": "", "state": "shutoff", "kind": kind, "why": why, "hint": hint}
+        each = {key: ("s", value) for key, value in fields.items()}
+        self.foreign.append(wrap({**each, "volumes": ("as", [f"rpool/vms/{name}"])}))
+
+    @staticmethod
+    def finding(id_: str, severity: str, found: str) -> dict[str, Variant]:
+        texts = {"object": "rpool", "why": "It matters.", "todo": f"mend {id_}", "source": "zfs(4)", "fix": ""}
+        values = {"id": id_, "severity": severity, "found": found, **texts}
+        return wrap({key: ("s", value) for key, value in values.items()})
+
     def put_in_trash(
         self, id_: str, vm: str, reason: str = "deleted", held: tuple[str, ...] = (), due: bool = False
     ) -> None:
@@ -190,7 +213,10 @@ class Standin:
         method = interface.methods[message.member]
         assert message.signature == method.in_signature, message.signature
         may_ask = bool(message.flags & MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION)
-        self.calls.append((message.member, message.body, may_ask))
+        if message.member == "ListObjects":
+            self.listed.append(message.body[0])
+        else:
+            self.calls.append((message.member, message.body, may_ask))
         options = message.body[-1] if method.options else {}
         for name, variant in options.items():
             if method.option_types.get(name) != variant.signature:
@@ -241,6 +267,9 @@ class Standin:
                 return path
         raise Refusal("NotFound", f"There is no VM {name!r}.")
 
+    async def do_ListObjects(self, _: Message, interfaces: list[str]) -> dict[str, dict[str, dict[str, Variant]]]:
+        return {path: {i.name: self.all_of(path)} for path, (i, _) in self.objects.items() if i.name in interfaces}
+
     async def do_ListSnapshots(self, message: Message, options: dict[str, Variant]) -> list[dict[str, Variant]]:
         offset = options["offset"].value if "offset" in options else 0
         limit = options["limit"].value if "limit" in options else 1000
@@ -263,8 +292,23 @@ class Standin:
     async def do_ListTrash(self, _: Message) -> list[dict[str, Variant]]:
         return self.trash
 
+    async def do_GetStatistics(self, _: Message, options: dict[str, Variant]) -> dict[str, list[dict[str, Variant]]]:
+        return self.statistics
+
+    async def do_ListForeign(self, _: Message) -> list[dict[str, Variant]]:
+        return self.foreign
+
     async def do_GetAddresses(self, _: Message) -> list[str]:
         return ["192.168.122.7/24", "fe80::1/64"]
+
+    async def do_Check(self, _: Message, __: dict[str, Variant]) -> list[dict[str, Variant]]:
+        return self.findings
+
+    async def do_ConfirmBridge(self, _: Message, name: str, __: dict[str, Variant]) -> None:
+        self.confirmed.add(name)
+
+    async def do_Why(self, _: Message) -> list[dict[str, Variant]]:
+        return self.causes
 
     async def do_GetDisplay(self, _: Message) -> str:
         return "127.0.0.1:5900"
@@ -326,9 +370,9 @@ class Standin:
         return path
 
     @staticmethod
-    def step(description: str, state: str = "waiting") -> dict[str, Variant]:
+    def step(description: str, state: str = "waiting", kind: str = "step") -> dict[str, Variant]:
         return wrap(
-            {"description": ("s", description), "kind": ("s", "step"), "state": ("s", state), "part": ("s", "prepare")}
+            {"description": ("s", description), "kind": ("s", kind), "state": ("s", state), "part": ("s", "prepare")}
         )
 
     def plan(
@@ -400,6 +444,14 @@ class Standin:
             if entry["reason"].value == "rolled-back":
                 return ["promote"], result | {"trash": ("s", "8")}, None, []
             return ["rename"], result, lambda: self.add_vm(name), []
+        if method.name == "Adopt":
+            name = message.body[0]
+            volumes = ("as", [f"rpool/vms/{name}"])
+            result = {"vm": ("o", f"{ROOT}/vm/{name}"), "name": ("s", name), "volumes": volumes}
+            if any(each["name"].value == name and each["kind"].value == "files" for each in self.foreign):
+                result["left"] = ("as", [f"/img/{name}.qcow2"])
+                return [f"copy it to {options.get('storage', 'rpool')}"], result, lambda: self.add_vm(name), []
+            return ["note"], result, lambda: self.add_vm(name), []
         if method.name == "PurgeTrash":
             ids = message.body[0] or [each["id"].value for each in self.trash if each["due"].value]
             gone = [f"rpool/vms/.trash/{each}" for each in ids]
@@ -418,6 +470,15 @@ class Standin:
         if method.name == "Remove":
             gone = [f"/var/lib/libvirt/isos/{message.body[0]}"]
             return ["remove it"], {}, None, gone
+        if method.name == "CreateBridge":
+            name, port = message.body[:2]
+            result = {
+                "bridge": ("s", name),
+                "port": ("s", port),
+                "tool": ("s", "ifupdown"),
+                "used": ("b", name == "br0"),
+            }
+            return [f"await {name}"], result, None, []
         if changed := self.changed(message, method, options):
             return [method.name], wrapped(changed), None, []
         states = {
@@ -462,6 +523,11 @@ class Standin:
             if broken:
                 self.end(path, "failed", "ZfsFailed", "The snapshot was not taken.\nzfs said: out of luck\nTry again.")
                 return
+            what, _, bridge = values["Steps"][number]["description"].value.partition(" ")
+            if what == "await":
+                self.change(path, Steps=[self.step(f"await {bridge}", "running", AWAITED)])
+                while bridge not in self.confirmed and path not in self.cancelled:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
             if path in self.cancelled:
                 self.change(path, State="undoing")
                 await asyncio.sleep(0.1)

@@ -60,7 +60,8 @@ class ToyHost:
         self.log.append(f"look ahead at {', '.join(touched)}")
         return frozenset(touched)
 
-    async def settle(self, touched: tuple[str, ...], known: frozenset[str] = frozenset()) -> None:
+    async def settle(self, touched: tuple[str, ...], ahead: Awaitable[frozenset[str]] | None = None) -> None:
+        known = await ahead if ahead else frozenset[str]()
         self.log.append("settle")
         self.settled.append(tuple(name for name in touched if name not in known))
 
@@ -127,6 +128,15 @@ class ToyStep(Step):
 @dataclass(frozen=True)
 class Put(ToyStep):
     kind = "toy.put"
+
+
+@step_kind
+@dataclass(frozen=True)
+class PutEarly(Put):
+    """The journal may be told of it together with what goes before it."""
+
+    kind = "toy.put-early"
+    early = True
 
 
 @step_kind

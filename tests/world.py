@@ -81,6 +81,13 @@ def spec(vm: str = "web", parent: str = "rpool/vms", **more: Any) -> domain_xml.
     return domain_xml.Spec(**{**given, **more})  # type: ignore[arg-type]
 
 
+def asking(xml: str, *volumes: str) -> str:
+    """A domain's XML with metadata that asks for these volumes, each the attributes of its element."""
+    inside = "".join(f"<k:volume {each}/>" for each in volumes)
+    ours = f'<metadata><k:volumes xmlns:k="https://kldload.org/xmlns/kvm/1.0">{inside}</k:volumes></metadata>'
+    return xml.replace("</name>", f"</name>{ours}", 1)
+
+
 def domain(vm: str, state: str = "shutoff", xml: str = "", name: str = "", **more: Any) -> Domain:
     """The domain of a VM, with the facts of its XML, as virt/ would read it."""
     xml = xml or domain_xml.build(spec(vm))

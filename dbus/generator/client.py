@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator
 
 from kldload_kvm import contract_files
-from kldload_kvm.model.constants import READ_ACTION
+from kldload_kvm.model.constants import HOOK, READ_ACTION
 from kldload_kvm.model.contract import STANDARD_OPTIONS, Arg, Interface, Method, Property, Signal
 
 WIDTH = 120
@@ -63,7 +63,8 @@ ASYNC_EXAMPLE = """\
 
 def text(*, asynchronous: bool) -> str:
     """The whole module."""
-    interfaces = sorted(contract_files.interfaces().values(), key=lambda each: each.short)
+    every = (each for each in contract_files.interfaces().values() if each.name != HOOK)
+    interfaces = sorted(every, key=lambda each: each.short)
     names = sorted([*(each.short for each in interfaces), "Connection"])
     header = HEADER.format(
         kind="async" if asynchronous else "sync",

@@ -6,7 +6,10 @@ import argparse
 import os
 from importlib import import_module
 
-NAMES = ("create", "list", "snap", "clone", "delete", "trash", "export", "image", "job", "vm")
+NAMES = (
+    "create", "list", "snap", "clone", "delete", "trash", "adopt", "export", "image", "job", "metrics", "vm", "host",
+    "explain",
+)  # fmt: skip
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:

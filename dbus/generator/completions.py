@@ -17,6 +17,7 @@ NAMES = {
     "image-or-file": "kvm-image list --names",
     "job": "kvm-job list --names",
     "trash": "kvm-trash list --names",
+    "foreign": "kvm-adopt --names",
 }
 """What prints the names of a kind. It is given two seconds, so that Tab never hangs."""
 

@@ -60,6 +60,7 @@ def page(parser: argparse.ArgumentParser, names: list[str]) -> str:
         *_paragraphs(NOTES),
         *_options(parser),
         *_actions(parser),
+        *(line for title, terms in parser.sections.items() for line in (f".SH {title}", *_terms(terms))),
         ".SH EXAMPLES",
         *_block(str(getattr(parser, "examples", ""))),
         ".SH EXIT STATUS",

@@ -9,7 +9,7 @@ from kldload_kvm.model import errors
 from kldload_kvm.model.constants import PREFIX, ROOT
 from kldload_kvm.model.contract import STANDARD_OPTIONS, Arg, Interface, Method
 
-ORDER = ("Manager", "Vm", "Storage", "Job")
+ORDER = ("Manager", "Vm", "Storage", "Job", "Host")
 """The interfaces as a reader meets them; others follow by name."""
 
 PATHS = {
@@ -17,6 +17,8 @@ PATHS = {
     "Vm": f"{ROOT}/vm/ID",
     "Storage": f"{ROOT}/storage/NAME",
     "Job": f"{ROOT}/job/ID",
+    "Host": f"{ROOT}/host",
+    "Hook": f"{ROOT}/hook",
 }
 
 HEAD = f"""\

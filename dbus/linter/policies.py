@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kldload_kvm.model.constants import PREFIX, READ_ACTION
+from kldload_kvm.model.constants import HOOK, PREFIX, READ_ACTION, ROOT_ACTION
 from kldload_kvm.model.contract import Interface
 
 from .rules import PLAN
 
-ROOT_ONLY = f"{PREFIX}.Hook"
 STANDARD = frozenset(
     f"org.freedesktop.DBus.{name}" for name in ("Introspectable", "ObjectManager", "Peer", "Properties")
 )
@@ -48,7 +47,7 @@ def actions(policy: Path) -> dict[str, Action]:
 
 def action_faults(known: dict[str, Action], interfaces: Iterable[Interface]) -> Iterator[str]:
     """Actions that nothing asks for, and defaults that are none of the three classes."""
-    asked = {method.action for interface in interfaces for method in interface.methods.values()} - {PLAN}
+    asked = {method.action for interface in interfaces for method in interface.methods.values()} - {PLAN, ROOT_ACTION}
     yield from (f"{id_}: no method asks for it" for id_ in known.keys() - asked)
     for action in known.values():
         allowed = (YES,) if action.id == READ_ACTION else (EVERYDAY, EVERY_TIME)
@@ -60,7 +59,7 @@ def action_faults(known: dict[str, Action], interfaces: Iterable[Interface]) -> 
 
 def bus_faults(conf: Path, interfaces: Iterable[Interface]) -> Iterator[str]:
     """What a bus policy lets through too much or too little: everybody may reach our interfaces, each by its name."""
-    wanted = {interface.name for interface in interfaces if interface.name != ROOT_ONLY} | STANDARD
+    wanted = {interface.name for interface in interfaces if interface.name != HOOK} | STANDARD
     root = ET.parse(conf).getroot()
     allowed = set()
     for rule in root.findall("policy[@context='default']/allow"):

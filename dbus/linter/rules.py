@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 
 from kldload_kvm.model import contract
-from kldload_kvm.model.constants import PREFIX, READ_ACTION
+from kldload_kvm.model.constants import HOOK, PREFIX, READ_ACTION, ROOT_ACTION
 
 from .signature import single
 
@@ -33,6 +33,8 @@ def faults(interface: contract.Interface, actions: Set[str]) -> Iterator[str]:
     for method in interface.methods.values():
         where = f"{interface.short}.{method.name}"
         yield from (f"{where}: {fault}" for fault in _method(method, actions))
+        if (method.action == ROOT_ACTION) != (interface.name == HOOK):
+            yield f"{where}: the bus keeps {HOOK} for root, and nothing else: its action must say the same"
     for each in interface.properties.values():
         where = f"{interface.short}.{each.name}"
         yield from (f"{where}: {fault}" for fault in _property(each))
@@ -70,7 +72,7 @@ def _method(method: contract.Method, actions: Set[str]) -> Iterator[str]:
     yield from _args((*method.inputs, *method.outputs))
     if not method.action:
         yield "has no Action annotation: nobody could be allowed to call it"
-    elif method.action != PLAN and method.action not in actions:
+    elif method.action not in (PLAN, ROOT_ACTION) and method.action not in actions:
         yield f"its action {method.action} is not in the polkit policy"
     if method.operation:
         yield from _operation(method)

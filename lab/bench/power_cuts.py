@@ -19,7 +19,7 @@ from . import places, project, shell, up
 from .node import Node
 from .say import LabError, note
 
-INSIDE = f"{project.INSIDE}/tests/power_cut.py"
+INSIDE = f"{project.TESTS_INSIDE}/power_cut.py"
 LATEST = 6.0
 """Seconds after the call by which the power is cut."""
 HEAD = "| | operation | cut | the job | the host |\n|---|---|---|---|---|\n"
@@ -120,18 +120,13 @@ def _one(node: Node, cut: Cut) -> tuple[Node, dict]:
 
 
 def _inside(node: Node, *words: str, stdin: str = "") -> dict:
-    """What tests/power_cut.py answers. What goes wrong in it is an answer too."""
-    shell.keep_connection(node)
-    done = subprocess.run(
-        [*shell.ssh(node), " ".join(("python3", "-B", INSIDE, *words))],
-        input=stdin, capture_output=True, text=True, errors="replace", check=False,
-    )  # fmt: skip
-    if done.returncode == 0:
-        return json.loads(done.stdout)
-    said = done.stderr.strip().splitlines()[-6:]
-    if words[0] == "look" and done.returncode != shell.SSH_FAILED:
-        return {"state": "?", "said": "", "wrong": said}
-    raise LabError(f"power_cut.py {words[0]} failed (exit {done.returncode})", "\n       ".join(said))
+    """What tests/power_cut.py answers. What goes wrong in its `look` is an answer too."""
+    try:
+        return project.ask(node, "power_cut.py", *words, stdin=stdin)
+    except project.TestFailed as failed:
+        if words[0] != "look":
+            raise
+        return {"state": "?", "said": "", "wrong": failed.why.splitlines()}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from . import places, recipe, shell
 from .node import Node
@@ -12,6 +14,11 @@ from .say import LabError, note, step
 
 TESTS = places.CHECKOUT / "tests"
 INSIDE = "/opt/kldload-kvm"
+TESTS_INSIDE = f"{INSIDE}/tests"
+
+
+class TestFailed(LabError):
+    """A script of the tests ended with an error; why: its last lines."""
 
 
 def build() -> Path:
@@ -96,6 +103,20 @@ def copy_tests(node: Node) -> Node:
 def put(node: Node, source: Path, target: str) -> None:
     """Copy one file in."""
     _feed(node, f"cat > {target}", source.read_bytes())
+
+
+def ask(node: Node, script: str, *words: str, stdin: str = "") -> Any:
+    """What one of the tests' scripts answers inside, in JSON on its stdout."""
+    shell.keep_connection(node)
+    done = subprocess.run(
+        [*shell.ssh(node), " ".join(("python3", "-B", f"{TESTS_INSIDE}/{script}", *words))],
+        input=stdin, capture_output=True, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    if done.returncode == 0:
+        return json.loads(done.stdout)
+    failed = LabError if done.returncode == shell.SSH_FAILED else TestFailed
+    said = "\n".join(done.stderr.strip().splitlines()[-6:])
+    raise failed(f"{script} {words[0]} failed (exit {done.returncode})", said)
 
 
 def _feed(node: Node, script: str, content: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from .model import names
 from .model.errors import InvalidArgument
+from .model.intent import KEEP, TRASH
 from .model.sizes import GIB, MIB, TIB, format_size, parse_size
 from .model.volume_settings import LARGEST_DISK, compression, volblocksize
 
@@ -22,6 +23,7 @@ VENDOR = Path("/usr/lib/kldload-kvm/kvm.conf.d")
 ADMIN = Path("/etc/kldload-kvm/kvm.conf")
 DROP_INS = Path("/etc/kldload-kvm/kvm.conf.d")
 DAY = 86400
+MOVE = "move"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Config:
     """All settings. Sizes in bytes; accelerator: auto, kvm or qemu; network: auto, none, bridge=NAME or network=NAME;
     volblocksize: 0 for what suits the pool; floor: share of a pool, from 0 to 1, that stays free for what must always
     work: deleting, and the guests' writes; grace: seconds that what is in the trash waits there; keep: seconds for
-    which the timer's snapshots stay."""
+    which the timer's snapshots stay; undefine: what becomes of a VM's volumes when others undefine its domain; rename:
+    MOVE or KEEP, whether they take its new name when others rename it; pool: whether libvirt gets a storage pool of the
+    devices of each storage."""
 
     storages: tuple[StorageConfig, ...] = (StorageConfig("rpool", "rpool/vms", default=True),)
     accelerator: str = "auto"
@@ -53,6 +57,9 @@ class Config:
     floor: float = 0.05
     grace: int = 7 * DAY
     keep: int = 2 * DAY
+    undefine: str = TRASH
+    rename: str = KEEP
+    pool: bool = False
     jobs_per_user: int = 16
     jobs_kept: int = 500
 
@@ -231,6 +238,7 @@ SETTINGS: dict[str, dict[str, Callable[[str], Any]]] = {
     "pool": {"floor": _share},
     "trash": {"grace": _duration},
     "snapshots": {"keep": _duration},
+    "libvirt": {"undefine": _one_of(TRASH, KEEP), "rename": _one_of(KEEP, MOVE), "pool": _yes_or_no},
     "limits": {"jobs_per_user": _number(999_999), "jobs_kept": _number(999_999)},
 }
 """The settings by their sections, each with what makes a value of its text or raises InvalidArgument."""

@@ -21,31 +21,53 @@ from typing import Any
 from systemd import daemon as sd
 from systemd.journal import JournalHandler
 
-from . import __version__, config, contract_files, job_log
+from . import __version__, config, contract_files, job_log, job_tally
+from .bus.bridges import Bridges
 from .bus.callers import Callers
 from .bus.connection import Message, MessageBus, connect, sender, take_name
 from .bus.dispatch import Dispatcher
+from .bus.hook import Hook
+from .bus.host import HostReads
+from .bus.polkit import NAME as POLKIT
 from .bus.polkit import Polkit
 from .bus.publish import Publisher
 from .bus.reads import Reads
 from .bus.service import Service
+from .bus.statistics import Statistics
 from .bus.systemd import Systemd
 from .bus.tree import Tree
 from .engine.engine import Engine
-from .engine.job import Job
+from .engine.job import Job, State
 from .engine.sqlite_journal import SqliteJournal
+from .host.checker import Checker
 from .images import adding, conversion, firmware_files, os_files, store
 from .model import properties
 from .model.errors import KvmError
+from .model.firmware import FirmwarePair
 from .model.inventory import Inventory
+from .model.tally import Tally
+from .ops.bridge import Bridge
+from .ops.end import End
+from .ops.host_fix import Fix, Setup
 from .ops.identity import RenewVmIdentity
-from .ops.request import Facts, View
+from .ops.provision import Provision
+from .ops.registry import REQUESTS
+from .ops.request import Facts, Request, View
+from .ops.retire import Retire
 from .steps.host import Host
 from .virt.agent import Agent
 from .virt.connection import Connection
 from .virt.domains import Virt
+from .virt.sampler import Sampler
+from .watch.definitions import DefinitionWatch
+from .watch.host_state import HostState
+from .watch.lifecycle import Lifecycle
 from .watch.marks import Marks
+from .watch.networks import Networks
+from .watch.pools import PoolWatch
 from .watch.reconcile import OWN_MEMORY, Reconciler
+from .watch.seen import Seen
+from .watch.sizes import SizeWatch
 from .watch.space import SpaceWatch
 from .watch.udev import UdevWatch
 from .watch.zfs_events import ZfsWatch
@@ -66,9 +88,11 @@ class Daemon:
     def __init__(self, settings: config.Config, bus: MessageBus) -> None:
         self.config, self.bus = settings, bus
         self.inventory = Inventory(settings.parents)
+        self.tally = Tally({*REQUESTS, Provision.operation, Retire.operation}, time.time())
         self.connection = Connection(os.environ.get("KLDLOAD_KVM_LIBVIRT", "qemu:///system"))
         virt, devices, zfs = Virt(self.connection), Devices(), Zfs()
-        self.host = Host(settings, self.inventory, zfs, devices, virt, Agent(virt), Systemd(bus))
+        systemd = Systemd(bus)
+        self.host = Host(settings, self.inventory, zfs, devices, virt, Agent(virt), systemd)
         self.journal = SqliteJournal(Path(os.environ.get("STATE_DIRECTORY", "/var/lib/kldload-kvm")))
         self.engine = Engine(self.host, self.journal, kept=settings.jobs_kept, per_user=settings.jobs_per_user)
         self.engine.on_end = self._job_ended
@@ -79,18 +103,39 @@ class Daemon:
         self.tree = Tree(interfaces, self._send)
         self.facts = Facts()
         self.publisher = Publisher(self.tree, self.inventory, self.engine, lambda: self.facts, settings.floor)
+        self.publisher.moves = settings.rename == config.MOVE
         self.host.published = self.publisher.flush
+        self.seen = Seen(self.inventory, self.journal, self._holder)
+        self.publisher.on_vm = self.seen.note
         self.reconciler = Reconciler(self.host, self._is_ours, self._published)
+        self.reconciler.at_work, self.reconciler.tally = self._is_at_work, self.tally
         self.polkit = Polkit(bus)
         self.callers = Callers(bus, self._caller_vanished)
         self.service = Service(self.engine, self.polkit, self.callers, interfaces, self.view)
-        self.service.reads.update(Reads(self.host, self._reload).table())
+        self.service.tell = self.publisher.tell
+        self.service.look = lambda request: request.look(self.host)
+        self.service.reads.update(Reads(self.host, self.tree, self._reload).table())
+        statistics = Statistics(self.tree, self.inventory, self.engine, self.tally, Sampler(virt.usage))
+        self.service.reads.update(statistics.table())
+        self.hook = Hook(self.host, self.engine, lambda: self.view(0), self.seen.of)
+        self.service.reads.update(self.hook.table())
+        self.checker = Checker(HostState(self.host, self.connection, systemd, _firmware, self.hook.unheard.values).read)
+        self.host.check_again = self.checker.again
+        self.service.reads.update(HostReads(self.checker, self.tree, self.inventory, self.engine).table())
+        self.service.reads.update(Bridges(self.engine, self.callers, self.service.check).table())
         self.dispatcher = Dispatcher(bus, self.tree, self.service.handle)
-        self.udev = UdevWatch(devices.appeared)
+        self.pool_watch = PoolWatch(self.host, self._start_own, lambda: self.view(0))
+        self.networks = Networks(virt.networks, self._set_facts)
+        self.udev = UdevWatch(self._appeared, self.networks.look)
         self.zfs_watch = ZfsWatch(self.reconciler.dataset_changed, self.reconciler.read_all_again)
-        self.space_watch = SpaceWatch(self.host, lambda request: self.engine.start(request.plan(self.view(0)), 0))
+        self.size_watch = SizeWatch(self.inventory, lambda name: self.reconciler.dataset_changed(name, "set"))
+        self.definitions = DefinitionWatch(self._definition_written)
+        self.space_watch = SpaceWatch(self.host, self._start_own)
+        self.lifecycle = Lifecycle(self.host, self._start_own, lambda: self.view(0), self._holder, self.seen.of)
+        self.connection.on_lifecycle = self._domain_lives
         self.connection.on_event = self.reconciler.domain_changed
         self.connection.on_agent = self._agent_connected
+        self.connection.on_network = lambda: self._spawn(self.networks.read())
         self.connection.on_connect = lambda: self._spawn(self._libvirt_came())
         self.connection.on_lost = self._libvirt_lost
         self.host.images_changed = self._read_images
@@ -115,6 +160,7 @@ class Daemon:
         if self._tasks:  # so that each ends what it has started, such as zpool events
             await asyncio.wait(self._tasks, timeout=ENDING)
         self.udev.stop()
+        self.definitions.stop()
         if cut_off.done():
             log.error("the connection to the bus was lost; systemd starts the service again")
             return 1
@@ -123,11 +169,13 @@ class Daemon:
     async def _start(self) -> bool:
         """From nothing to ready; whether the name was to be had."""
         self.udev.start()
+        self.definitions.start()
         self.publisher.start(__version__)
         await self.callers.watch()
         await self._read_facts()
         await self.reconciler.load_zfs()
         await self.engine.load()
+        await self.seen.load()
         await self._read_images()
         self._spawn(self.connection.keep())
         for forever in (
@@ -135,7 +183,11 @@ class Daemon:
             self.reconciler.keep_domains(),
             self.zfs_watch.keep(),
             self.marks.keep(),
+            self.size_watch.keep(),
             self.space_watch.keep(),
+            self.lifecycle.keep(),
+            self.pool_watch.keep(),
+            self.seen.keep(),
             self._watchdog(),
         ):
             self._spawn(forever)
@@ -159,7 +211,10 @@ class Daemon:
         """What a plan is made from, now."""
         holder = self.engine.locks.holder
         facts = replace(self.facts, zfs=self.reconciler.fault)
-        return View(self.inventory, self.config, facts, datetime.now(UTC), uid, holder=holder)
+        host, found = self.checker.facts, tuple(self.checker.findings)
+        return View(
+            self.inventory, self.config, facts, datetime.now(UTC), uid, holder=holder, host=host, findings=found
+        )
 
     # -- facts ---------------------------------------------------------------------------------------------------------
 
@@ -168,14 +223,12 @@ class Daemon:
             self._zfs_version = await self.host.zfs.version()
         except KvmError as error:
             log.warning("%s: %s", error.what, error.why)
-        try:
-            firmware = await asyncio.to_thread(firmware_files.load)
-        except KvmError:
-            firmware = None
+        firmware = await asyncio.to_thread(_firmware)
         os_index = await asyncio.to_thread(os_files.load)
         kvm = await asyncio.to_thread(Path("/dev/kvm").exists)
         pools = await topologies()
-        self._set_facts(pools=pools, firmware=firmware, os_index=os_index, kvm=kvm, bridges=_bridges())
+        self._set_facts(pools=pools, firmware=firmware, os_index=os_index, kvm=kvm)
+        self.networks.look()
 
     def _set_facts(self, **changed: Any) -> None:
         self.facts = Facts(**{**vars(self.facts), **changed})
@@ -187,7 +240,7 @@ class Daemon:
             isos = self.inventory.datasets.get(f"{parent}/isos")
             if isos and isos.mountpoint.startswith("/"):
                 found[name] = await asyncio.to_thread(store.list_images, Path(isos.mountpoint))
-        self._set_facts(images=found, bridges=_bridges())
+        self._set_facts(images=found)
 
     async def _clear_left_over(self) -> None:
         """End what a killed daemon left at work: helpers, and files half copied into a store."""
@@ -211,7 +264,8 @@ class Daemon:
         await self.reconciler.load_zfs()
         await self.reconciler.load_domains()
         await self._read_images()
-        await self._read_networks()
+        self.networks.look()
+        await self.networks.read()
 
     def _published(self) -> None:
         problems = [self.journal.problem] if self.journal.problem else []
@@ -229,22 +283,33 @@ class Daemon:
     # -- news ----------------------------------------------------------------------------------------------------------
 
     async def _libvirt_came(self) -> None:
+        self.tally.reloaded("libvirt")
         await self.reconciler.load_domains()
-        await self._read_networks()
+        await self.networks.read()
         self._set_facts(libvirt=True)
+        self.pool_watch.look()
         for id_ in self.inventory.vm_ids():
             vm = self.inventory.vm(id_)
             if vm and vm.domain and vm.domain.state == "running":
                 self._agent_connected(vm.domain.uuid)
 
-    async def _read_networks(self) -> None:
-        try:
-            self._set_facts(networks=await self.host.virt.networks())
-        except KvmError as error:
-            log.warning("%s: %s", error.what, error.why)
+    def _definition_written(self, name: str) -> None:
+        if domain := self.inventory.domain_named(name):
+            self.reconciler.domain_changed(domain.uuid)
+
+    def _appeared(self, dataset: str) -> None:
+        """udev has made a volume's link."""
+        self.tally.heard("udev")
+        self.host.devices.appeared(dataset)
+        self.pool_watch.appeared(dataset)
 
     def _libvirt_lost(self) -> None:
+        self.lifecycle.forget()
         self._set_facts(libvirt=False)
+
+    def _domain_lives(self, uuid: str, what: str, how: str) -> None:
+        self.hook.happened(uuid, what, how)
+        self.lifecycle.happened(uuid, what, how)
 
     def _agent_connected(self, uuid: str) -> None:
         """A clone without cloud-init gets its identity when its guest's agent is first heard."""
@@ -258,9 +323,12 @@ class Daemon:
     async def _renew_identity(self, vm_id: str, uuid: str) -> None:
         if await self.host.agent.answers(uuid):
             try:
-                self.engine.start(RenewVmIdentity(vm_id).plan(self.view(0)), 0)
+                self._start_own(RenewVmIdentity(vm_id))
             except KvmError as error:
                 log.warning("%s: %s", error.what, error.why)
+
+    def _is_at_work(self, touched: str) -> bool:
+        return any(touched in job.plan.touched for job in self.engine.running())
 
     def _is_ours(self, name: str) -> bool:
         """Whether a job of ours is changing this dataset or snapshot, or has just ended. Another's snapshot of the same
@@ -274,8 +342,13 @@ class Daemon:
 
     def _job_ended(self, job: Job) -> None:
         job_log.ended(job)
+        job_tally.ended(self.tally, self.inventory, job)
         self._recent.append(job)
         self.marks.job_ended()
+        if job.plan.operation == End.operation and job.state is State.SUCCEEDED:
+            self._spawn(self.seen.forget(job.result["_uuid"], job.result["_ended"]))
+        if job.plan.operation in (Fix.operation, Setup.operation, Bridge.operation):
+            self.checker.stale()
         if job.plan.operation == RenewVmIdentity.operation:
             return
         for vm in filter(None, map(self.inventory.vm, job.plan.objects)):
@@ -283,8 +356,18 @@ class Daemon:
             if vm.domain and vm.domain.state == "running":
                 self._agent_connected(vm.domain.uuid)
 
-    def _caller_vanished(self, sender: str) -> None:
-        self.dispatcher.caller_vanished(sender)
+    def _start_own(self, request: Request) -> Job:
+        """An operation of the service's own. Raises KvmError."""
+        return self.engine.start(request.plan(self.view(0)), 0)
+
+    def _holder(self, vm: str) -> str:
+        """The job that is at work on the VM of that name, or the empty string."""
+        return self.engine.locks.holder(f"VM:{vm}")
+
+    def _caller_vanished(self, name: str) -> None:
+        self.dispatcher.caller_vanished(name)
+        if name == POLKIT:
+            self.service.polkit_vanished()
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -306,8 +389,12 @@ class Daemon:
             await asyncio.sleep(period)
 
 
-def _bridges() -> frozenset[str]:
-    return frozenset(path.parent.name for path in Path("/sys/class/net").glob("*/bridge"))
+def _firmware() -> FirmwarePair | None:
+    """What VMs get, or None where there is none. Blocks."""
+    try:
+        return firmware_files.load()
+    except KvmError:
+        return None
 
 
 async def serve() -> int:

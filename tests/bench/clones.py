@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pairs import Samples, pairs, settled, show
 
-from host import call, find, run, wait_until
+from host import call, find, run, undefine, wait_until
 
 SOURCE, PAGE = "bench", "page"
 NVRAM = "/var/lib/libvirt/qemu/nvram"
@@ -108,12 +108,12 @@ def seed_page_clone(name: str) -> None:
 def forget(*names: str) -> None:
     """Take clones away again, by plain commands, and let the service see it."""
     for name in names:
-        run("virsh", "undefine", "--keep-nvram", name, check=False)
         for volume in (f"rpool/vms/{name}", f"rpool/vms/{name}.nvram"):
             for _ in range(40):
                 done = run("zfs", "destroy", volume, check=False)
                 if not done.returncode or "does not exist" in done.stderr:
                     break
                 time.sleep(0.25)
+        undefine(name)
         Path(f"{NVRAM}/{name}_VARS.fd").unlink(missing_ok=True)
     settled()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import clones
 import many
+import others
 import safety
 from pairs import Samples, pairs, show
 
@@ -50,6 +51,10 @@ METRICS: dict[str, Callable[[int], Samples]] = {
     "rollback": safety.rollback,
     "frozen": safety.frozen,
     "list": listing,
+    "hook": others.hook,
+    "news": others.news,
+    "reconcile": others.reconcile,
+    "idle": others.idle,
     "memory": memory,
     "security": security,
 }

@@ -6,6 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -32,8 +33,11 @@ def busy() -> bool:
     """Whether the service has a command at work, other than the one that follows ZFS's events."""
     pid = daemon_pid()
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    names = [Path(f"/proc/{child}/comm") for child in children]
-    return any(name.exists() and name.read_text().strip() != "zpool" for name in names)
+    for child in children:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            if Path(f"/proc/{child}/comm").read_text().strip() != "zpool":
+                return True
+    return False
 
 
 def pairs(count: int, ours: Work, floor: Work, clean: Work) -> Samples:

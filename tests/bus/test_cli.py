@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kldload_kvm.model.constants import ROOT
+from kldload_kvm.model.constants import PREFIX, ROOT
 from private_bus import private_bus, standing_in
 from standin import GIB, Standin
 
@@ -285,6 +285,8 @@ def test_the_list(standin: Standin) -> None:
     assert "ORIGIN" in said("kvm-list --wide").splitlines()[0]
     assert json.loads(said("kvm-list --json"))[2]["memory"] == 4 * GIB
     assert standin.calls == []
+    assert len(standin.listed) == 4  # one question each, and never of jobs
+    assert not any(f"{PREFIX}.Job" in interfaces for interfaces in standin.listed)
 
 
 def test_the_list_tells_what_is_wrong(standin: Standin) -> None:
@@ -294,6 +296,32 @@ def test_the_list_tells_what_is_wrong(standin: Standin) -> None:
     done = run("kvm-list")
     assert done.returncode == 0
     assert done.stderr == "kvm-list: web-1: no domain\nkvm-list: vms: no dataset\nkvm-list: libvirt is away\n"
+    for number in range(20):
+        standin.add_vm(f"many-{number}", Problem="no domain")
+    said = run("kvm-list").stderr.splitlines()
+    assert said[-2:] == [
+        "kvm-list: and 12 more have a problem: kvm-list --json tells all", "kvm-list: libvirt is away",
+    ]  # fmt: skip
+    assert len(said) == 12
+
+
+def test_what_is_no_vm_is_listed_and_adopted(standin: Standin) -> None:
+    assert run("kvm-adopt").stderr == "kvm-adopt: every domain and every volume is a VM's\n"
+    standin.put_foreign("old", "adoptable", "others have made it", "take it in: kvm-adopt old")
+    standin.put_foreign("qcow", "files", "its disks are files")
+    listed = run("kvm-adopt list")
+    assert listed.stdout == (
+        "NAME  STATE    KIND       WHY\n"
+        "old   shutoff  adoptable  others have made it\n"
+        "qcow  shutoff  files      its disks are files\n"
+    )
+    assert listed.stderr == "kvm-adopt: old: take it in: kvm-adopt old\n"
+    assert said("kvm-adopt --names") == "old\nqcow\n"
+    assert [each["kind"] for each in json.loads(said("kvm-adopt --json"))] == ["adoptable", "files"]
+    assert said("kvm-adopt old") == ("old is a VM now, on rpool/vms/old\nTake a snapshot of it: kvm-snap old\n")
+    assert "note" in run("kvm-adopt old --dry-run").stdout
+    assert "copy it to vmpool" in run("kvm-adopt qcow --storage vmpool --dry-run").stdout
+    assert said("kvm-adopt qcow").endswith("Once it runs well, what is left of its old disks can be removed.\n")
 
 
 # What is said to be true of every command.
@@ -608,6 +636,41 @@ def test_how_zfs_keeps_the_disks(standin: Standin) -> None:
     assert run("kvm-vm set web-1 --primarycache everything").returncode == 2
 
 
+# Metrics.
+
+
+def test_metrics_are_printed_or_written_as_a_whole(standin: Standin, tmp_path: Path) -> None:
+    text = said("kvm-metrics")
+    assert "\nkldload_kvm_up 1.0\n" in text
+    assert "\nkldload_kvm_problems 0.0\n" in text
+    assert text.endswith("# EOF\n")
+    file = tmp_path / "kvm.prom"
+    assert said(f"kvm-metrics -o {file}") == ""
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == (text, 0o644)
+    tables = json.loads(said("kvm-metrics --json"))
+    assert tables["service"] == [{"problems": 0, "up": True}]
+    said(f"kvm-metrics --json -o {file}")
+    assert json.loads(file.read_text()) == tables
+
+
+def test_metrics_that_cannot_be_written_say_why(standin: Standin, tmp_path: Path) -> None:
+    done = run(f"kvm-metrics -o {tmp_path}/no/where")
+    assert done.returncode == 2
+    assert "cannot be written\n  why:  No such file or directory\n" in done.stderr
+    assert run("kvm-metrics -o /dev/null").returncode == 2
+
+
+def test_without_the_service_the_file_says_that_it_is_down(tmp_path: Path) -> None:
+    file = tmp_path / "kvm.prom"
+    file.write_text("old numbers")
+    done = run(f"kvm-metrics -o {file}")
+    assert done.returncode == 8
+    assert "kvm-metrics: kldload-kvmd cannot be reached" in done.stderr
+    assert [line for line in file.read_text().splitlines() if line[0] != "#"] == ["kldload_kvm_up 0.0"]
+    assert run(f"kvm-metrics -o {tmp_path}/no/where").returncode == 2
+    assert (run("kvm-metrics").returncode, run("kvm-metrics").stdout) == (8, "")
+
+
 # Exports.
 
 
@@ -640,3 +703,108 @@ def test_of_an_export_that_fails_or_is_only_planned_no_file_is_left(standin: Sta
     assert run("kvm-export denied -o file", cwd=tmp_path).returncode
     assert run("kvm-export web-1 -o file --dry-run", cwd=tmp_path).returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+# The host.
+
+
+def test_a_host_on_which_nothing_is_found(standin: Standin) -> None:
+    assert said("kvm-host check") == "nothing was found\n"
+    assert json.loads(said("kvm-host check --json")) == []
+
+
+def test_what_is_found_is_told_with_what_to_do(standin: Standin) -> None:
+    standin.findings = [standin.finding("pool-full", "error", "97 % of it are in use")]
+    done = run("kvm-host check")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines() == [
+        "SEVERITY  ID         OBJECT  FOUND",
+        "error     pool-full  rpool   97 % of it are in use",
+        "",
+        "pool-full: mend pool-full",
+        "",
+        "kvm-host explain ID tells why each matters.",
+    ]
+    assert json.loads(run("kvm-host check --json").stdout)[0]["todo"] == "mend pool-full"
+    assert run("kvm-host check --quiet").returncode == 1
+
+
+def test_a_notice_is_no_failure(standin: Standin) -> None:
+    standin.findings = [standin.finding("pool-autotrim", "notice", "off")]
+    assert run("kvm-host check").returncode == 0
+    assert options(standin, "Check") == {}
+    run("kvm-host check --severity warning")
+    assert options(standin, "Check") == {"severity": "warning"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said_"),
+    [
+        ("kvm-host explain arc-unlimited", "OpenZFS 2.3 raised the default limit"),
+        ("kvm-explain HasClones", "Clones share their origin's blocks"),
+        ("kvm-explain org.kldload.Kvm1.Error.HasClones", "Clones share their origin's blocks"),
+        ("kvm-explain 88b376a4585b4f81aff2795640322fa9", "A job on virtual machines has failed"),
+        ("kvm-explain 88B376A4-585B-4F81-AFF2-795640322FA9", "A job on virtual machines has failed"),
+    ],
+)
+def test_explaining_needs_no_service(asked: str, said_: str) -> None:
+    assert said_ in " ".join(said(asked).split())
+
+
+def test_what_is_not_known_cannot_be_explained() -> None:
+    done = run("kvm-explain arc-unlimitd")
+    assert done.returncode == 4
+    assert "did you mean arc-unlimited?" in done.stderr
+
+
+def test_why_a_vm_does_not_start(standin: Standin) -> None:
+    standin.causes = [standin.finding("guest-file-missing", "error", "there is no /isos/a.iso")]
+    assert said("kvm-vm why web-1") == (
+        "error: there is no /isos/a.iso (guest-file-missing)\n  why:  It matters.\n  hint: mend guest-file-missing\n"
+    )
+    assert json.loads(said("kvm-vm why web-1 --json"))[0]["id"] == "guest-file-missing"
+
+
+def test_a_bridge_is_confirmed_from_elsewhere(standin: Standin) -> None:
+    making = subprocess.Popen(
+        command("kvm-host bridge br7 --port eth7 --within 90"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=environment(),
+    )  # fmt: skip
+    assert making.stderr
+    assert making.stderr.readline() == ("kvm-host: br7 is being tried; to keep it: kvm-host bridge br7 --confirm\n")
+    assert said("kvm-host bridge br7 --confirm") == "br7 is kept\n"
+    assert making.communicate(timeout=30) == (
+        "br7 is kept, on eth7; VMs get it by --network bridge=br7, or all new ones by kvm.conf\n", ""
+    )  # fmt: skip
+    assert options(standin, "CreateBridge") == {"confirm-within": 90}
+
+
+def test_a_bridge_is_confirmed_by_enter_where_it_was_asked_for(standin: Standin) -> None:
+    typed = Typed("kvm-host bridge br0 --port eth7")
+    typed.type("\n")  # before it is asked for: no answer
+    typed.until("Press Enter within 60 s to keep it")
+    time.sleep(1.2)
+    assert standin.confirmed == set()
+    typed.type("\n")
+    assert typed.end() == 0
+    assert standin.confirmed == {"br0"}
+    assert b"br0 is kept, on eth7; new VMs get it" in typed.output
+
+
+def test_with_yes_nobody_is_asked_and_ctrl_c_takes_it_back(standin: Standin) -> None:
+    typed = Typed("kvm-host bridge br0 --port eth7 --yes")
+    typed.until("kvm-host bridge br0 --confirm")
+    typed.type("\n")
+    time.sleep(1.2)
+    typed.type("\x03")
+    typed.until("cancelled; what had been done was undone")
+    assert typed.end() == 130
+    assert standin.confirmed == set()
+
+
+def test_a_bridge_needs_a_card(standin: Standin) -> None:
+    done = run("kvm-host bridge br0")
+    assert done.returncode == 2
+    assert "write: kvm-host bridge br0 --port CARD" in done.stderr
+    assert json.loads(said("kvm-host bridge br0 --port eth7 --no-wait --json"))["job"]
+    assert "await br9" in said("kvm-host bridge br9 --port eth7 --dry-run --quiet")

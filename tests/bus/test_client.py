@@ -74,6 +74,14 @@ def test_all_objects_come_in_one_call_with_their_properties(connection: api.Conn
     assert sorted(vm.name for vm in objects.of(api.Vm)) == ["denied", "locked", "web-1", "web-2"]
     assert [storage.dataset for storage in objects.of(api.Storage)] == ["rpool/vms"]
     assert objects.of(api.Manager) == []  # it is the root, which manages the others
+
+
+def test_objects_of_some_kinds_come_in_one_call_too(connection: api.Connection, standin: Standin) -> None:
+    objects = connection.objects(api.Storage, api.Manager)
+    assert [manager.version for manager in objects.of(api.Manager)] == ["0.1.0"]
+    assert [storage.dataset for storage in objects.of(api.Storage)] == ["rpool/vms"]
+    assert objects.of(api.Vm) == []
+    assert standin.listed == [[api.Storage.INTERFACE, api.Manager.INTERFACE]]
     assert standin.calls == []
 
 
@@ -286,7 +294,7 @@ def test_async_reads_and_operates(standin: Standin) -> None:
                 _ = vm.name
             await vm.reload()
             assert (vm.name, vm.volumes[0]["dataset"]) == ("web-1", "rpool/vms/web-1")
-            names = [each.name for each in (await connection.objects()).of(aio.Vm)]
+            names = [each.name for each in (await connection.objects(aio.Vm)).of(aio.Vm)]
             assert sorted(names) == ["denied", "locked", "web-1", "web-2"]
             job = await vm.clone(["c-1"], wait=True)
             assert (await job.reload()).result["names"] == ["c-1"]

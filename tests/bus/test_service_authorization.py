@@ -15,8 +15,9 @@ from kldload_kvm import contract_files
 from kldload_kvm.bus import polkit
 from kldload_kvm.bus.dispatch import Answer
 from kldload_kvm.bus.tree import PROPERTIES
+from kldload_kvm.bus.values import HOST_PATH
 from kldload_kvm.model import properties
-from kldload_kvm.model.constants import PREFIX, READ_ACTION, ROOT
+from kldload_kvm.model.constants import HOOK, PREFIX, READ_ACTION, ROOT
 from kldload_kvm.model.contract import Interface, Method
 from loops import in_loop
 from served import ASKING, Authority, BusError, Client, Served, answer, error_of, options, path_of, serving, until_true
@@ -26,12 +27,15 @@ ALICE, BOB = 1000, 1001
 NONE = "nothing was changed"
 
 
-METHODS = [(i, m) for i in contract_files.interfaces().values() for m in i.methods.values()]
+METHODS = [(i, m) for i in contract_files.interfaces().values() for m in i.methods.values() if i.name != HOOK]
+"""All but what is for root alone, of which polkit is not asked: test_hook.py."""
 IDS = [f"{i.short}.{m.name}" for i, m in METHODS]
 
 # What a caller would give: a value for each argument by its name, and for each option.
 ARGUMENTS: dict[tuple[str, str], Any] = {
     ("CreateVm", "name"): "new", ("FindVm", "name"): "web", ("CanI", "action"): "org.kldload.kvm.power",
+    ("Adopt", "name"): "web",
+    ("ListObjects", "interfaces"): ["org.kldload.Kvm1.Vm"],
     ("CanI", "object"): ROOT, ("Add", "file"): 0, ("Add", "name"): "new.iso", ("Remove", "name"): "debian.qcow2",
     ("SetAutostart", "autostart"): True, ("DeleteSnapshot", "snapshot"): "s1", ("Clone", "names"): ["copy"],
     ("Resize", "target"): "vda", ("Resize", "size"): 30 << 30, ("AttachDisk", "size"): 1 << 30,
@@ -39,6 +43,8 @@ ARGUMENTS: dict[tuple[str, str], Any] = {
     ("Rename", "name"): "shop", ("SetMemory", "memory"): 4 << 30, ("SetVcpus", "vcpus"): 4, ("Export", "file"): 0,
     ("SetTemplate", "template"): True,
     ("RestoreTrash", "entry"): "gone-1", ("PurgeTrash", "entries"): ["gone-1"],
+    ("Fix", "ids"): ["pool-autotrim"], ("Setup", "profile"): "kvm", ("CreateBridge", "name"): "br7",
+    ("CreateBridge", "port"): "eth7", ("ConfirmBridge", "name"): "br7",
 }  # fmt: skip
 OPTIONS: dict[str, Any] = {
     "memory": 1 << 30, "vcpus": 1, "disk": 4 << 30, "storage": "rpool", "image": "debian.qcow2", "os": "debian13",
@@ -46,7 +52,7 @@ OPTIONS: dict[str, Any] = {
     "ssh-keys": [], "start": True, "autostart": True, "timeout": 1, "snapshot": "s1", "force": True,
     "offset": 0, "limit": 1, "target": "vdc", "wait": True, "request-id": "r", "auth.no_user_interaction": False,
     "format": "iso", "sha256": "a" * 64, "kind": "auto", "with-definition": True, "now": True, "full": True,
-    "generalize": True,
+    "generalize": True, "tables": ["service"], "severity": "error", "confirm-within": 60,
 }  # fmt: skip
 OWN_OPTIONS: dict[str, dict[str, Any]] = {
     "Export": {"format": "qcow2", "target": "vdb"},
@@ -76,7 +82,8 @@ async def everything(served: Served) -> dict[str, str]:
         await served.host.zfs.create_volume(each.name, each.size, each.properties)
     await served.vm("web", "running", snapshots=("s1",), disks=2)
     job = await served.client.ask(path_of("web"), "Vm", "Snapshot", {"plan-only": True})
-    return {"Manager": ROOT, "Vm": path_of("web"), "Storage": f"{ROOT}/storage/rpool", "Job": job}
+    return {"Manager": ROOT, "Vm": path_of("web"), "Storage": f"{ROOT}/storage/rpool", "Job": job,
+            "Host": HOST_PATH}  # fmt: skip
 
 
 async def called(client: Client, path: str, interface: Interface, method: Method) -> Any:
@@ -90,9 +97,13 @@ async def called(client: Client, path: str, interface: Interface, method: Method
 
 
 FAILS_LATER = {
+    "Adopt": "AlreadyExists",  # it is a VM
     "CreateVm": "Failed",  # there is no image helper here
     "Start": "WrongState",  # the VM runs
     "Rename": "WrongState",
+    "Fix": "NotFound",  # there is nothing to put right
+    "CreateBridge": "NotFound",  # there is no such card
+    "ConfirmBridge": "NotFound",
     "Export": "InvalidArgument",  # the file has something in it
     "Resume": "WrongState",
     "Add": "NotFound",  # the store has no directory
@@ -258,6 +269,45 @@ class TestDefaultIsDeny:
 
 async def harmless(call: object) -> Answer:
     return Answer(("",))
+
+
+class TestRoot:
+    """polkit says yes to root whatever its rules are: it is asked once about each action, as long as it is there."""
+
+    @in_loop
+    async def test_is_asked_about_once_an_action_and_others_each_time(self) -> None:
+        authority = Authority()
+        async with serving(authority) as served:
+            await served.vm("web")
+            for uid, times in ((0, 1), (ALICE, 3)):
+                authority.asked.clear()
+                served.as_user(uid)
+                for _ in range(3):
+                    await served.client.ask(ROOT, "Manager", "ListTrash")
+                assert [asked.action for asked in authority.asked] == [READ_ACTION] * times
+            served.as_user(0)
+            await served.client.ask(path_of("web"), "Vm", "Snapshot", {"wait": True})
+            assert authority.asked[-1].action == "org.kldload.kvm.snapshot"
+
+    @in_loop
+    async def test_is_denied_as_anybody_once_polkit_is_gone(self) -> None:
+        authority = Authority()
+        async with serving(authority) as served:
+            served.as_user(0)
+            await served.client.ask(ROOT, "Manager", "ListTrash")
+            authority.bus.disconnect()
+            await until_true(lambda: not served.service._root_may)
+            error = await error_of(served.client.ask(ROOT, "Manager", "ListTrash"))
+            assert error.name == "NotAuthorized"
+
+    @in_loop
+    async def test_what_polkit_denied_is_asked_again(self) -> None:
+        authority = Authority("no")
+        async with serving(authority) as served:
+            served.as_user(0)
+            await error_of(served.client.ask(ROOT, "Manager", "ListTrash"))
+            authority.otherwise = "yes"
+            await served.client.ask(ROOT, "Manager", "ListTrash")
 
 
 class TestTheQuestion:

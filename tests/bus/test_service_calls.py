@@ -34,6 +34,20 @@ class TestAnswers:
             assert (error.name, error.text) == ("NotFound", "there is no VM 'db'\n\nkvm-list lists the VMs")
 
     @in_loop
+    async def test_the_objects_of_some_interfaces(self) -> None:
+        async with serving() as served:
+            await served.vm("web")
+            every = await served.client.ask(ROOT, "Manager", "ListObjects", [f"{PREFIX}.Vm", f"{PREFIX}.Manager"])
+            assert every.keys() == {ROOT, path_of("web")}
+            managed = await served.client.managed()
+            assert every[path_of("web")] == managed[path_of("web")]
+            assert every[ROOT][f"{PREFIX}.Manager"]["Storages"]
+            assert await served.client.ask(ROOT, "Manager", "ListObjects", []) == {}
+            error = await error_of(served.client.ask(ROOT, "Manager", "ListObjects", [f"{PREFIX}.Vm", "org.example"]))
+            assert error.name == "InvalidArgument"
+            assert "there is no interface 'org.example'" in error.text and f"{PREFIX}.Storage" in error.text
+
+    @in_loop
     async def test_the_sender_is_known_and_so_is_its_user(self) -> None:
         authority = Authority()
         async with serving(authority) as served:

@@ -13,7 +13,17 @@ import pytest
 
 from kldload_kvm import contract_files
 from kldload_kvm.bus.service import _storage_name
-from kldload_kvm.bus.values import ObjectPath, UInt32, dictionary, plain, storage_path, variant, vm_path
+from kldload_kvm.bus.values import (
+    HOOK_PATH,
+    HOST_PATH,
+    ObjectPath,
+    UInt32,
+    dictionary,
+    plain,
+    storage_path,
+    variant,
+    vm_path,
+)
 from kldload_kvm.model import contract, properties
 from kldload_kvm.model.constants import PREFIX, ROOT
 from kldload_kvm.model.inventory import IO_ERROR, NO_SPACE
@@ -48,7 +58,8 @@ class TestIntrospection:
             found = await walked(served.client)
             assert set(found) == {
                 "/", "/org", "/org/kldload", ROOT, f"{ROOT}/vm", f"{ROOT}/storage", f"{ROOT}/job",
-                path_of("web"), path_of("db"), f"{ROOT}/storage/rpool", f"{ROOT}/storage/fast", job,
+                path_of("web"), path_of("db"), f"{ROOT}/storage/rpool", f"{ROOT}/storage/fast", job, HOOK_PATH,
+                HOST_PATH,
             }  # fmt: skip
 
     @in_loop
@@ -123,6 +134,8 @@ class TestObjectManager:
                 f"{ROOT}/storage/rpool": [f"{PREFIX}.Storage"],
                 f"{ROOT}/storage/fast": [f"{PREFIX}.Storage"],
                 job: [f"{PREFIX}.Job"],
+                HOOK_PATH: [f"{PREFIX}.Hook"],
+                HOST_PATH: [f"{PREFIX}.Host"],
             }
             for each in found.values():
                 for name, values in each.items():
@@ -182,6 +195,19 @@ class TestVm:
             served.facts = replace(served.facts, libvirt=True)
             served.publisher.flush()
             assert await served.client.get(path_of("web"), "Vm", "Problem") != ""
+
+    @in_loop
+    async def test_one_that_libvirt_calls_otherwise_is_a_problem_where_volumes_are_to_follow(self) -> None:
+        async with serving() as served:
+            await served.vm("web")
+            domain = served.host.inventory.domains[uuid_of("web")]
+            served.host.inventory.put_domain(replace(domain, name="shop"))
+            served.publisher.flush()
+            assert await served.client.get(path_of("web"), "Vm", "Problem") == ""
+            served.publisher.moves = True
+            served.host.inventory.put_domain(replace(domain, name="store"))
+            served.publisher.flush()
+            assert "kvm-vm rename web store" in await served.client.get(path_of("web"), "Vm", "Problem")
 
     @in_loop
     async def test_a_clone_names_its_origin_and_the_origin_its_clones(self) -> None:

@@ -14,8 +14,11 @@ from host import ROOT, SETUP, get, nothing_on_the_bus, remove_everything, run, w
 def host() -> Iterator[None]:
     """The two storages of the bench, empty, and the service at work on them, without a history."""
     run("sh", "-c", SETUP)
+    # A guest without anything to boot is never idle; all that is under test goes first.
+    run("systemctl", "set-property", "--runtime", "machine.slice", "CPUWeight=1")
     remove_everything()
     run("systemctl", "start", "kldload-kvm-trash.timer")  # nothing of a test is due
+    run("systemctl", "stop", "kldload-kvm-snapshot.timer")  # an hour may strike in a test
     run("systemctl", "stop", "kldload-kvmd")
     for file in Path("/var/lib/kldload-kvm").glob("journal.db*"):
         file.unlink()
@@ -29,8 +32,7 @@ def host() -> Iterator[None]:
 def vm(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
     """Makes VMs with a small blank disk; with the test, they and all that was made of them go."""
     made: list[str] = []
-    # Else an hour may strike in a test; to install the package anew starts it.
-    run("systemctl", "stop", "kldload-kvm-snapshot.timer")
+    run("systemctl", "stop", "kldload-kvm-snapshot.timer")  # to install the package anew starts it
 
     def make(name: str, *options: str) -> str:
         run("kvm-create", name, "--disk", "64M", "--ram", "256", "--cpus", "1", *options)

@@ -23,6 +23,8 @@ BY_NAME = {
     "action": "org.kldload.kvm.delete",
     "snapshot": "stable",
     "target": "vda",
+    "ids": ["pool-autotrim"],
+    "profile": "kvm",
     "mac": "52:54:00:00:00:01",
 }
 

@@ -25,13 +25,13 @@ def refused(*command: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("name", BAD_NAMES)
-def test_a_bad_name(name: str) -> None:
-    refused("kvm-create", "--", name)
+def test_bad_names() -> None:
+    refused("kvm-create", "--", "a/b")
     before = datasets()
-    done = call(ROOT, "Manager", "CreateVm", "sa{sv}", name, "0", check=False)
-    assert done.returncode != 0
-    assert "cannot be the name of a VM" in done.stderr
+    for name in BAD_NAMES:
+        done = call(ROOT, "Manager", "CreateVm", "sa{sv}", name, "0", check=False)
+        assert done.returncode != 0, name
+        assert "cannot be the name of a VM" in done.stderr, name
     assert datasets() == before
 
 
@@ -95,13 +95,14 @@ def test_unknown_vms_snapshots_and_options(vm: Callable[..., str]) -> None:
     assert call(path, "Vm", "Nosuch", check=False).returncode != 0
 
 
-@pytest.mark.parametrize("name", ["a/b", "a@b", "-a", "a b", "", "auto-1", "clone-x", "repl-x", "x" * 200])
-def test_a_bad_snapshot_name(vm: Callable[..., str], name: str) -> None:
-    before = datasets()
+def test_bad_snapshot_names(vm: Callable[..., str]) -> None:
     vm("web-1")
-    done = call(find("web-1"), "Vm", "Snapshot", "a{sv}", "1", "name", "s", name, check=False)
-    assert "snapshot" in done.stderr
-    assert not [each for each in datasets().keys() - before.keys() if "@" in each]
+    path, before = find("web-1"), datasets()
+    for name in ("a/b", "a@b", "-a", "a b", "", "auto-1", "clone-x", "repl-x", "x" * 200):
+        done = call(path, "Vm", "Snapshot", "a{sv}", "1", "name", "s", name, check=False)
+        assert done.returncode != 0, name
+        assert "snapshot" in done.stderr, name
+    assert datasets() == before
 
 
 def test_a_running_vm_is_neither_rolled_back_nor_deleted_without_force(vm: Callable[..., str]) -> None:

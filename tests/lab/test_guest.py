@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from host import GUEST, agent_is_up, domains, in_guest, run, wait_until, zfs
+from host import GUEST, ROOT, agent_is_up, call, data, domains, in_guest, run, wait_until, zfs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 BOOT_SECONDS = 900
@@ -17,6 +17,7 @@ def booted(name: str) -> None:
     wait_until(lambda: agent_is_up(name), BOOT_SECONDS, f"the guest agent of {name} answers")
 
 
+@pytest.mark.soak
 def test_a_guest_is_frozen_rolled_back_and_cloned(vm: Callable[..., str]) -> None:
     if GUEST.name not in run("kvm-image", "list").stdout:
         run("kvm-image", "add", str(GUEST))
@@ -31,6 +32,8 @@ def test_a_guest_is_frozen_rolled_back_and_cloned(vm: Callable[..., str]) -> Non
     assert in_guest("guest-1", "echo thawed > /data/after && cat /data/after") == "thawed"
     (known,) = zfs("get", "-H", "-o", "value", "org.kldload.kvm:snapshot", "rpool/vms/guest-1@stable")
     assert known.startswith("manual:app:")
+    (tables,) = data(call(ROOT, "Manager", "GetStatistics", "a{sv}", "1", "tables", "as", "1", "held"))
+    assert [each["how"]["data"] for each in tables["held"]] == ["frozen"]
 
     # A clone of the running guest, for a host without cloud-init's help: no seed, so the agent renews its identity.
     run("kvm-clone", "guest-1", "guest-2", "--start")

@@ -140,6 +140,17 @@ def test_the_helper_cannot(seen: dict[str, object], act: str) -> None:
     assert seen[act] != "done"
 
 
+@pytest.fixture(scope="module")
+def other() -> Iterator[Path]:
+    """The script that runs in the place of the helper that reads an image, where its sandbox lets it be read."""
+    script = Path("/usr/local/lib/kldload-lab-helper")
+    try:
+        with in_its_place("kldload-kvm-inspect@.service", f"/usr/bin/sh {script}"):
+            yield script
+    finally:
+        script.unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize(
     ("does", "said"),
     [
@@ -150,12 +161,16 @@ def test_the_helper_cannot(seen: dict[str, object], act: str) -> None:
         ('echo \'{"error": {"name": "NotAuthorized", "what": "", "why": "", "hint": ""}}\'', "what it never says"),
     ],
 )
-def test_a_helper_taken_over_is_not_believed(tmp_path: Path, does: str, said: str) -> None:
-    program = f"/usr/bin/sh -c 'echo {coded(does)} | base64 -d > /tmp/x; exec sh /tmp/x'"
+def test_a_helper_taken_over_is_not_believed(other: Path, tmp_path: Path, does: str, said: str) -> None:
+    other.write_text(does)
     before = fingerprint()
-    with in_its_place("kldload-kvm-inspect@.service", program):
-        done = run("kvm-image", "add", str(files.create(tmp_path / "lab-web.qcow2")), check=False)
+    done = run("kvm-image", "add", str(files.create(tmp_path / "lab-web.qcow2")), check=False)
     assert said in done.stderr
-    after = fingerprint()
-    assert {key for key in before if before[key] != after[key]} <= {"files", "mark"}
+    wait_until(lambda: changed(before) <= {"files", "mark"}, 15, "all is as it was, but for the journal")
     assert list(RUNS.iterdir()) == []
+
+
+def changed(before: dict[str, object]) -> set[str]:
+    """A job's readings may still be under way when it has ended: their processes and pipes."""
+    now = fingerprint()
+    return {key for key in before if before[key] != now[key]}

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from host import (
     DEVICE,
     ROOT,
@@ -121,6 +123,7 @@ def test_ten_clones_in_one_call_share_one_snapshot_and_have_identities_of_their_
     assert "web-10" in refused.stderr
 
 
+@pytest.mark.soak
 def test_a_clone_of_a_running_vm_says_how_consistent_it_is(vm: Callable[..., str]) -> None:
     vm("web-1")
     run("kvm-vm", "start", "web-1")
@@ -145,6 +148,7 @@ def test_a_deleted_vm_waits_in_the_trash_and_its_name_is_free(vm: Callable[..., 
     assert get(find("web-1"), "Vm", "SnapshotCount") == 0
 
 
+@pytest.mark.soak
 def test_a_vm_on_another_storage(vm: Callable[..., str]) -> None:
     vm("fast-1", "--storage", "vmpool")
     assert "vmpool/vms/fast-1" in datasets()
@@ -157,6 +161,7 @@ def test_a_vm_on_another_storage(vm: Callable[..., str]) -> None:
 def test_what_others_do_is_seen(vm: Callable[..., str]) -> None:
     vm("web-1")
     path = find("web-1")
+    run("virsh", "net-start", "default", check=False)  # a test before may have stopped it
     run("virsh", "start", "web-1")
     wait_until(lambda: get(path, "Vm", "State") == "running", 10, "the start by virsh is seen")
     run("virsh", "destroy", "web-1")
@@ -167,6 +172,20 @@ def test_what_others_do_is_seen(vm: Callable[..., str]) -> None:
     refused = run("kvm-snap", "web-1", "rollback", check=False)
     assert refused.returncode != 0
     run("kvm-snap", "web-1", "rollback", "@by-hand")
+    run("virsh", "net-destroy", "default")
+    wait_until(lambda: "network default" in planned("kvm-vm", "start", "web-1"), 10, "a start would start its network")
+    assert planned("kvm-create", "web-2", "--network", "bridge=br-lab") == ""
+    run("ip", "link", "add", "br-lab", "type", "bridge")
+    try:
+        wait_until(lambda: planned("kvm-create", "web-2", "--network", "bridge=br-lab"), 10, "the bridge is known")
+    finally:
+        run("ip", "link", "delete", "br-lab")
+    wait_until(lambda: not planned("kvm-create", "web-2", "--network", "bridge=br-lab"), 10, "it is known to be gone")
+
+
+def planned(*command: str) -> str:
+    """The plan of a command; empty if it is refused."""
+    return run(*command, "--dry-run", check=False).stdout
 
 
 def test_everything_on_the_bus_can_be_walked_from_the_root(vm: Callable[..., str]) -> None:

@@ -90,7 +90,9 @@ class TestFiles:
     def test_the_image_helper_s_user_cannot_log_in(self) -> None:
         assert run("getent", "passwd", "kldload-kvm-image").stdout.endswith(":/:/usr/sbin/nologin\n")
 
-    @pytest.mark.parametrize("name", ["create", "list", "snap", "clone", "delete", "export", "image", "job", "vm"])
+    @pytest.mark.parametrize(
+        "name", ["create", "list", "snap", "clone", "delete", "export", "image", "job", "metrics", "vm"]
+    )
     def test_commands_start(self, name: str) -> None:
         assert as_alice(f"kvm-{name}", "--help").returncode == 0
 
@@ -256,6 +258,7 @@ class TestRemoval:
         else:
             assert (datasets().keys(), domains().keys()) == before
 
+    @pytest.mark.soak
     def test_a_version_that_mends_a_service_that_gave_up_starts_it(self, kept: None) -> None:
         override = Path("/run/systemd/system", f"{UNIT}.d", "broken.conf")
         override.parent.mkdir()

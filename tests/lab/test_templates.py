@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from host import DEVICE, datasets, digest, domains, find, get, run, write, zfs
+import pytest
+
+from host import DEVICE, datasets, digest, domains, find, get, run, without_hook, write, zfs
 
 
 def test_a_full_copy_shares_nothing_and_outlives_what_it_was_made_from(vm: Callable[..., str]) -> None:
@@ -37,6 +39,7 @@ def test_a_full_copy_that_is_cancelled_leaves_nothing(vm: Callable[..., str]) ->
     assert domains() == {"web-1": "shut off"}
 
 
+@pytest.mark.soak
 def test_a_template_does_not_start_by_whatever_way(vm: Callable[..., str]) -> None:
     vm("base")
     write("base", 65)
@@ -54,6 +57,10 @@ def test_a_template_does_not_start_by_whatever_way(vm: Callable[..., str]) -> No
     assert "is a template" in ours.stderr
     theirs = run("virsh", "start", "base", check=False)
     assert theirs.returncode != 0
+    assert "base is a template, and does not start; clone it: kvm-clone base NAME" in theirs.stderr
+    with without_hook():
+        theirs = run("virsh", "start", "base", check=False)
+    assert theirs.returncode != 0
     assert "read-only" in theirs.stderr.lower(), theirs.stderr
     run("kvm-clone", "base", "web-1", "web-2")
     run("kvm-clone", "base", "copy-1", "--full")
@@ -68,6 +75,7 @@ def test_a_template_does_not_start_by_whatever_way(vm: Callable[..., str]) -> No
     assert domains()["base"] == "running"
 
 
+@pytest.mark.soak
 def test_a_template_from_the_start_keeps_being_one_in_the_trash_and_back(vm: Callable[..., str]) -> None:
     vm("base", "--template")
     assert run("virsh", "start", "base", check=False).returncode != 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import pytest
+
 from host import DEVICE, ROOT, call, data, datasets, digest, domains, find, get, run, wait_until, write, zfs
 
 
@@ -96,6 +98,7 @@ def test_a_purge_takes_exactly_what_its_plan_names(vm: Callable[..., str]) -> No
     assert "rpool/vms/web-1@stable" in after
 
 
+@pytest.mark.soak
 def test_the_timer_purges_what_has_waited_long_enough(vm: Callable[..., str]) -> None:
     vm("web-1")
     run("kvm-delete", "web-1")
@@ -131,6 +134,7 @@ def test_an_origin_waits_in_the_trash_for_its_clones(vm: Callable[..., str]) -> 
     assert entries() == []
 
 
+@pytest.mark.soak
 def test_a_clone_is_promoted_so_that_its_origin_can_go_under_a_running_guest(vm: Callable[..., str]) -> None:
     vm("template")
     write("template", 65)

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "virt": GROUND,
     "engine": GROUND,
     "job_log": GROUND | {"engine"},
+    "job_tally": GROUND | {"engine", "steps"},
     "host": GROUND,
     "images": GROUND | {"zfs"},
     "steps": LIBRARIES | {"images"},
@@ -43,13 +44,15 @@ FENCED = {
     "jeepney": {"client", "cli"},
     "libvirt": {"virt"},
     "libvirt_qemu": {"virt"},
+    "prometheus_client": {"cli"},
     "pyudev": {"watch", "zfs"},
     "pycdlib": {"images", "steps"},
 }
 """Libraries that only some rooms know."""
 
-STARTS_PROGRAMS = {"zfs", "images", "cli"}
-"""The rooms that start programs: ZFS's, qemu-img in the image helper, and polkit's text agent or a console."""
+STARTS_PROGRAMS = {"zfs", "images", "cli", "host"}
+"""The rooms that start programs: ZFS's, qemu-img in the image helper, polkit's text agent or a console, and, in a unit
+of its own, what renews the initramfs."""
 
 PROGRAM_STARTERS = {
     "create_subprocess_exec",

@@ -161,10 +161,20 @@ class TestHolders:
 
     @in_loop
     async def test_whoever_has_it_open_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(devices, "_holders", lambda path: ["qemu-system-x86 (77)", "dm-0 (device mapper or RAID)"])
+        monkeypatch.setattr(devices, "holders", lambda path: ["qemu-system-x86 (77)", "dm-0 (device mapper or RAID)"])
         with pytest.raises(Busy) as caught:
             await Devices().check_closed(WEB)
-        assert caught.value.why == "its device is open in qemu-system-x86 (77), dm-0 (device mapper or RAID)"
+        assert caught.value.why == "its device is held by qemu-system-x86 (77), dm-0 (device mapper or RAID)"
+
+    def test_where_the_host_has_it_mounted_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "1").mkdir()
+        (tmp_path / "1" / "mountinfo").write_text(
+            "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n36 24 230:16 / /mnt rw,relatime - ext4 /dev/zd16 rw\n"
+        )
+        real = Path
+        monkeypatch.setattr(devices, "Path", lambda text: real(str(text).replace("/proc", str(tmp_path))))
+        assert devices._mounted("230:16") == ["/mnt"]
+        assert devices._mounted("230:32") == []
 
     def test_processes_that_end_meanwhile_are_passed_over(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -181,5 +191,5 @@ class TestHolders:
             return proc if text == "/proc" else real(text)
 
         monkeypatch.setattr(devices, "Path", path)
-        monkeypatch.setattr(devices, "_has_open", lambda process, number: True)
-        assert devices._holders("/dev/null") == ["qemu (200)"]
+        monkeypatch.setattr(devices, "_has_open", lambda process, is_it, writing: True)
+        assert devices.holders("/dev/null") == ["qemu (200)"]

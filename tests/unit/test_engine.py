@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from kldload_kvm.engine.engine import Engine, batches
 from kldload_kvm.engine.job import Job, State
 from kldload_kvm.engine.journal import MemoryJournal
 from kldload_kvm.engine.plan import Plan, Step
+from kldload_kvm.engine.records import Record
 from kldload_kvm.model.errors import (
     Busy,
     Cancelled,
@@ -23,7 +26,7 @@ from kldload_kvm.model.errors import (
     ZfsFailed,
 )
 from loops import in_loop, turns
-from toy_host import Burn, Put, PutBeside, Take, ToyHost, gates
+from toy_host import Burn, Put, PutBeside, PutEarly, Take, ToyHost, gates
 
 ALICE, BOB = 1000, 1001
 
@@ -160,6 +163,45 @@ class TestTogether:
         assert host.log == ["do a", "do b", "do c", "undo c", "undo b", "undo a", "settle"]
         assert host.things == {}
 
+    @in_loop
+    async def test_when_all_fail_one_failure_is_the_job_s_and_none_is_left_over(self) -> None:
+        left_over: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: left_over.append(context))
+        job = await ended(engine(ToyHost(before=set("abc"))), plan(*map(PutBeside, "abc")))
+        assert job.error and job.error.what == "a was not done"
+        del job
+        await turns()
+        gc.collect()
+        assert left_over == []
+
+
+class TestIntentions:
+    class Listening(MemoryJournal):
+        def __init__(self) -> None:
+            self.told: list[tuple[int, ...]] = []
+
+        async def opened(self, record: Record) -> None:
+            self.told.append(tuple(index for index, state in enumerate(record.step_states) if state == "running"))
+
+        async def intend(self, job: str, indexes: tuple[int, ...]) -> None:
+            self.told.append(indexes)
+
+    @in_loop
+    async def test_are_written_with_those_before_them_where_they_may_be_early_but_never_past_the_commit_point(
+        self,
+    ) -> None:
+        journal = self.Listening()
+        steps = (Put("a"), PutEarly("b"), PutEarly("c"), Put("d"), PutEarly("e"))
+        job = await ended(Engine(ToyHost(), journal), plan(*steps, commit=PutEarly("f"), finish=(PutEarly("g"),)))
+        assert job.state is State.SUCCEEDED
+        assert journal.told == [(0, 1, 2), (3, 4), (5,), (6,)]
+
+    @in_loop
+    async def test_of_what_was_never_begun_are_not_undone(self) -> None:
+        host = ToyHost(before={"a"})
+        await ended(engine(host), plan(Put("a"), PutEarly("b")))
+        assert host.log == ["do a", "undo a", "settle"]
+
 
 class TestFailure:
     PREPARE, FINISH = (Put("a"), Put("b"), Put("c")), (Put("e"), Put("f"))
@@ -239,6 +281,26 @@ class TestFailure:
         assert job.step_states == ["undone", "done", "undone"]
 
     @in_loop
+    async def test_of_an_undo_is_tried_again_once_libvirt_is_back(self) -> None:
+        """As when it restarts: the step that failed had done its work, and could not tell."""
+        host = ToyHost(after={"c"}, undo={"c", "b"})
+        host.moment = lambda what: host.undo.clear() if what == "after undoing a" else None
+        job = await ended(engine(host), plan(*self.PREPARE))
+        assert host.things == {}
+        assert job.error and job.error.hint == "put it out"
+        assert job.step_states == ["undone"] * 3
+        assert host.log.count("undo a") == 1
+
+    @in_loop
+    async def test_of_an_undo_is_given_up_when_libvirt_stays_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("kldload_kvm.engine.recovery.PATIENCE", 0.05)
+        monkeypatch.setattr("kldload_kvm.engine.recovery.PAUSE", 0.01)
+        host = ToyHost(before={"c"}, undo={"b"}, hindrances=["libvirt is away"] * 1000)
+        job = await ended(engine(host), plan(*self.PREPARE))
+        assert job.error and "not undone: put b" in job.error.hint
+        assert 1 < len(host.hindrances) < 1000
+
+    @in_loop
     async def test_by_a_fault_of_our_own_says_no_more_than_where_to_look(self) -> None:
         host = ToyHost()
 
@@ -255,7 +317,7 @@ class TestFailure:
     async def test_to_read_the_host_again_does_not_keep_a_job_from_ending(self) -> None:
         host = ToyHost()
 
-        async def fails(touched: tuple[str, ...], known: frozenset[str]) -> None:
+        async def fails(touched: tuple[str, ...], ahead: object) -> None:
             raise ZfsFailed("the pool is gone")
 
         host.settle = fails  # type: ignore[method-assign]
@@ -354,7 +416,7 @@ class TestCancel:
     async def test_while_the_host_is_read_again_is_refused_as_all_is_done(self) -> None:
         host, settling = ToyHost(), asyncio.Event()
 
-        async def slowly(touched: tuple[str, ...], known: frozenset[str]) -> None:
+        async def slowly(touched: tuple[str, ...], ahead: object) -> None:
             await settling.wait()
 
         host.settle = slowly  # type: ignore[method-assign]
@@ -410,7 +472,7 @@ class TestLocks:
         made = engine(host)
         held: list[str] = []
 
-        async def look(touched: tuple[str, ...], known: frozenset[str]) -> None:
+        async def look(touched: tuple[str, ...], ahead: object) -> None:
             held.append(made.locks.holder("VM:web"))
 
         host.settle = look  # type: ignore[method-assign]

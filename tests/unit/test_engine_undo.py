@@ -14,7 +14,7 @@ from kldload_kvm.engine.job import State
 from kldload_kvm.engine.journal import MemoryJournal
 from kldload_kvm.engine.plan import Plan, Step
 from kldload_kvm.model.errors import WrongState
-from toy_host import Burn, Put, PutBeside, Take, ToyHost
+from toy_host import Burn, Put, PutBeside, PutEarly, Take, ToyHost
 
 BEFORE = {"old-1": "x/0", "old-2": "x/1"}
 
@@ -33,7 +33,7 @@ class Trouble:
 def plans(draw: st.DrawFn) -> Plan:
     """Each step has a name of its own, so that the state after is the sum of the steps."""
     count = draw(st.integers(0, 6))
-    steps: list[Step] = [draw(st.sampled_from([Put, PutBeside]))(f"new-{number}") for number in range(count)]
+    steps: list[Step] = [draw(st.sampled_from([Put, PutBeside, PutEarly]))(f"new-{number}") for number in range(count)]
     for name, tag in BEFORE.items():
         if draw(st.booleans()):
             steps.insert(draw(st.integers(0, len(steps))), Take(name, tag))

@@ -47,9 +47,10 @@ def thing(monkeypatch: pytest.MonkeyPatch, *, property: str = "Size", method: st
 # The clients.
 
 
-def test_the_committed_clients_are_what_the_contract_gives() -> None:
+@pytest.mark.parametrize("what", ["client", "hook", "texts"])
+def test_what_is_committed_is_as_it_would_be_made(what: str) -> None:
     done = subprocess.run(
-        [sys.executable, CHECKOUT / "dbus" / "generate.py", "client", "--check"],
+        [sys.executable, CHECKOUT / "dbus" / "generate.py", what, "--check"],
         capture_output=True,
         text=True,
         check=False,

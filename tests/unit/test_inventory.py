@@ -76,6 +76,28 @@ class TestVms:
         host.inventory.put_dataset(filesystem("rpool/vms/web", properties={properties.VM: id_of("web")}))
         assert host.inventory.vm_ids() == []
 
+    def test_a_copy_that_carries_all_that_stands_on_a_disk_is_nobody_s(self, host: World) -> None:
+        """As `zfs send -p` makes them."""
+        vm = host.vm("web")
+        for copy in ("rpool/vms/a-copy", "vmpool/vms/web"):
+            host.inventory.put_dataset(replace(volume(copy, "disk", "vda", vm="web"), createtxg=99))
+        assert host.get("web").volumes == vm.volumes
+        assert host.inventory.find("a-copy") is None
+        assert host.inventory.vm_with("vmpool/vms/web") is None
+        assert host.inventory.vm_named_by("rpool/vms/a-copy") == "rpool/vms/a-copy"
+
+    def test_of_two_copies_that_no_domain_has_the_older_is_the_vm_s(self, host: World) -> None:
+        host.vm("web", "orphan")
+        host.inventory.put_dataset(replace(volume("rpool/vms/a-copy", "disk", "vda", vm="web"), createtxg=99))
+        assert host.get("web").first.name == "rpool/vms/web"
+
+    def test_a_copy_that_the_domain_was_given_is_the_vm_s(self, host: World) -> None:
+        host.vm("web")
+        host.inventory.put_dataset(replace(volume("rpool/vms/back", "disk", "vda", vm="web"), createtxg=99))
+        host.inventory.put_domain(replace(domain("web"), disks={"vda": "/dev/zvol/rpool/vms/back"}))
+        assert [each.name for each in host.get("back").volumes] == ["rpool/vms/back", "rpool/vms/web.nvram"]
+        assert host.inventory.find("web") is None
+
     @pytest.mark.parametrize("text", ["web", id_of("web"), uuid_of("web")])
     def test_found_by_name_id_and_uuid(self, host: World, text: str) -> None:
         host.vm("web")

@@ -30,6 +30,7 @@ from unit.test_ops_undone import (  # noqa: F401 -- fixtures
     Case,
     conversion,
     differences,
+    files,
     firmware,
     host_for,
     no_waiting,

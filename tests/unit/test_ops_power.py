@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from kldload_kvm.engine.plan import Guard, Plan, Step
+from kldload_kvm.model.domain_xml import build
 from kldload_kvm.model.errors import InvalidArgument, LibvirtUnavailable, NotFound, WrongState
 from kldload_kvm.ops.power import Autostart, Pause, PowerOff, PowerRequest, Reboot, Resume, Shutdown, Start
 from kldload_kvm.steps.domains import ChangePower, ForceOff, SetAutostart, ShutDown, StartDomain, StartNetwork
-from world import World, guid_of, id_of, uuid_of
+from world import World, domain, guid_of, id_of, spec, uuid_of
 
 STATES = ("running", "paused", "shutdown", "shutoff", "crashed", "suspended")
 WEB = (uuid_of("web"), "web")
@@ -117,3 +118,11 @@ def test_a_shutdown_that_would_wait_for_ever_or_not_at_all(timeout: int) -> None
 def test_autostart(host: World, on: bool) -> None:
     host.vm("web")
     assert Autostart.parse(id_of("web"), [on], {}).plan(host.view()).commit == SetAutostart(*WEB, on)
+
+
+def test_what_another_domain_writes_to_does_not_start(host: World) -> None:
+    host.vm("web")
+    host.inventory.put_domain(domain("thief", "running", build(spec("web"))))
+    with pytest.raises(WrongState) as caught:
+        plan(host, Start)
+    assert caught.value.why == "its volume rpool/vms/web is in use by thief, which is running"

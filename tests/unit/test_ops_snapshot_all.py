@@ -338,6 +338,18 @@ class TestDone:
         assert {each["consistency"] for each in job.result["snapshots"]} == {"crash"}
 
     @in_loop
+    async def test_a_vm_that_is_off_with_another_domain_at_work_on_its_volumes_is_not_off(self) -> None:
+        here = await hosted()
+        guest = await here.vm("a")
+        await here.vm("b")
+        xml = guest.xml.replace(guest.uuid, "6f5d3a53-9a1c-4e5b-8d3e-0c7f6f1c2a11").replace("<name>a<", "<name>thief<")
+        await here.host.virt.define(xml)
+        here.host.memory_virt.put(here.host.guest("thief"), "running")
+        await here.host.known()
+        job = await here.take()
+        assert {each["vm"]: each["consistency"] for each in job.result["snapshots"]} == {"a": "crash", "b": "off"}
+
+    @in_loop
     async def test_after_a_crash_of_the_service_every_guest_is_let_go(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing is known then but the step itself."""
         monkeypatch.setattr(guests, "PAUSE", 0.0)

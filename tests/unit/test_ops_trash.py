@@ -22,6 +22,7 @@ from kldload_kvm.model.errors import (
 from kldload_kvm.model.inventory import device
 from kldload_kvm.ops.purge import AT_ONCE, PurgeTrash
 from kldload_kvm.ops.restore import RestoreTrash
+from kldload_kvm.steps.devices import AttachDevice
 from kldload_kvm.steps.domains import ForceOff, RestoreDomain, SetAutostart
 from kldload_kvm.steps.snapshots import DestroySnapshot
 from kldload_kvm.steps.trash import DestroySnapshots, DestroyVolume, RemoveTrashEntry
@@ -170,14 +171,6 @@ class TestRestoreRefusals:
         host.inventory.put_dataset(volume("rpool/vms/renamed", vm="web"))
         assert refusal(host).why == "its VM is there, as renamed"
 
-    def test_a_disk_that_was_taken_out_of_its_vm_is_not_a_reason_to_delete_that(self, host: World) -> None:
-        host.vm("web")
-        entry(host)
-        host.inventory.put_dataset(volume(f"{TRASH}/web.vdb", target="vdb", vm="web"))
-        error = refusal(host)
-        assert "kvm-delete" not in error.hint
-        assert f"zfs rename {TRASH}/web.vdb rpool/vms/web.vdb" in error.hint
-
     def test_there_is_nothing_in_it(self, host: World) -> None:
         entry(host)
         assert isinstance(refusal(host), NotFound)
@@ -214,6 +207,76 @@ class TestRestoreRefusals:
             RestoreTrash.parse("", [id_], {})
         with pytest.raises(InvalidArgument, match="is no entry of the trash"):
             PurgeTrash.parse("", [[ENTRY, id_]], {})
+
+
+class TestPartOfAVm:
+    """Of a VM whose domain was undefined, what was to be kept stayed."""
+
+    def test_comes_back_beside_what_stayed(self, host: World) -> None:
+        entry(host, reason="undefined")
+        for each in volumes_of("web", TRASH):
+            host.inventory.put_dataset(each)
+        host.inventory.put_dataset(volume("rpool/vms/web.vdb", target="vdb", vm="web"))
+        made = restore(host)
+        assert [step.new for step in made.prepare if isinstance(step, RenameVolume)] == [
+            "rpool/vms/web", "rpool/vms/web.nvram",
+        ]  # fmt: skip
+        assert isinstance(made.commit, RestoreDomain)
+
+    def test_does_not_if_the_same_disk_is_there_again(self, host: World) -> None:
+        entry(host, reason="undefined")
+        for each in volumes_of("web", TRASH):
+            host.inventory.put_dataset(each)
+        host.vm("web", "orphan")
+        assert isinstance(refusal(host), AlreadyExists)
+
+
+class TestDetachedDisk:
+    @staticmethod
+    def waiting(host: World, target: str = "vdb", state: str = "shutoff") -> None:
+        """A disk that was taken from web, which is there."""
+        host.vm("web", state)
+        entry(host, **{properties.UUID: ""})
+        host.inventory.put_dataset(volume(f"{TRASH}/web.{target}", target=target, vm="web"))
+
+    def test_comes_back_to_its_vm_and_that_the_running_guest_has_it_is_the_commit_point(self, host: World) -> None:
+        self.waiting(host, state="running")
+        made = restore(host)
+        assert made.prepare[0] == RenameVolume(f"{TRASH}/web.vdb", "rpool/vms/web.vdb", guid_of(f"{TRASH}/web.vdb"))
+        *_, config = made.prepare
+        assert isinstance(config, AttachDevice) and isinstance(made.commit, AttachDevice)
+        assert (config.where, config.key, made.commit.where, made.commit.key) == ("config", "vdb", "live", "vdb")
+        assert "/dev/zvol/rpool/vms/web.vdb" in config.xml
+        assert made.finish == (removed(),)
+        assert made.result == {
+            "vm": id_of("web"), "name": "web", "target": "vdb", "dataset": "rpool/vms/web.vdb", "applied": "now",
+        }  # fmt: skip
+        assert made.warnings == ()
+        assert Guard("absent", "rpool/vms/web.vdb") in made.guards
+        assert "VM:web" in made.locks
+
+    def test_under_another_target_if_its_own_is_taken(self, host: World) -> None:
+        self.waiting(host)
+        host.inventory.put_dataset(volume("rpool/vms/web.vdb", target="vdb", vm="web"))
+        made = restore(host)
+        assert RenameVolume(f"{TRASH}/web.vdb", "rpool/vms/web.vdc", guid_of(f"{TRASH}/web.vdb")) in made.prepare
+        assert SetProperty("rpool/vms/web.vdc", properties.TARGET, "vdc", "vdb") in made.prepare
+        assert made.warnings == ("its guest has it as vdc, for vdb is another disk of it by now",)
+
+    def test_has_no_other_name(self, host: World) -> None:
+        self.waiting(host)
+        error = refusal(host, name="new")
+        assert (type(error), error.why) == (InvalidArgument, "it is a disk of web, and comes back as that")
+
+    def test_of_a_vm_without_a_domain_stays(self, host: World) -> None:
+        self.waiting(host)
+        host.inventory.remove_domain(uuid_of("web"))
+        assert isinstance(refusal(host), WrongState)
+
+    def test_of_a_vm_that_was_deleted_too_comes_back_as_its_volume(self, host: World) -> None:
+        entry(host, **{properties.UUID: ""})
+        host.inventory.put_dataset(volume(f"{TRASH}/web.vdb", target="vdb", vm="web"))
+        assert restore(host).commit is None
 
 
 class TestUndoOfARollback:

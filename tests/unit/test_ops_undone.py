@@ -22,7 +22,9 @@ from kldload_kvm.engine.engine import Engine
 from kldload_kvm.engine.job import Job, State
 from kldload_kvm.engine.journal import MemoryJournal
 from kldload_kvm.engine.plan import Run, revive, written
+from kldload_kvm.images import disk_files
 from kldload_kvm.images.answer import Disk
+from kldload_kvm.images.disk_files import Look
 from kldload_kvm.images.seed import read_seed
 from kldload_kvm.images.store import Image
 from kldload_kvm.model import cloud_init, properties, trash
@@ -31,17 +33,23 @@ from kldload_kvm.model.domain_xml import build, unpack
 from kldload_kvm.model.errors import Busy, NoSpace, WrongState
 from kldload_kvm.model.firmware import FirmwarePair
 from kldload_kvm.model.inventory import Vm
+from kldload_kvm.model.source_disks import Kept
+from kldload_kvm.ops.adopt import Adopt
 from kldload_kvm.ops.attach_disk import AttachDisk
 from kldload_kvm.ops.clone import Clone
+from kldload_kvm.ops.convert import Looked
 from kldload_kvm.ops.create import Create
 from kldload_kvm.ops.delete import Delete
 from kldload_kvm.ops.delete_snapshot import DeleteVmSnapshot
 from kldload_kvm.ops.detach_disk import DetachDisk
+from kldload_kvm.ops.end import End
 from kldload_kvm.ops.export import Export
 from kldload_kvm.ops.identity import RenewVmIdentity
 from kldload_kvm.ops.images import RemoveImage
 from kldload_kvm.ops.nics import AttachNic, DetachNic
+from kldload_kvm.ops.pool import Pool
 from kldload_kvm.ops.power import Autostart, Pause, PowerOff, Reboot, Resume, Shutdown, Start
+from kldload_kvm.ops.provision import Provision
 from kldload_kvm.ops.prune_snapshots import PruneSnapshots
 from kldload_kvm.ops.purge import PurgeTrash
 from kldload_kvm.ops.rename import Rename
@@ -49,17 +57,19 @@ from kldload_kvm.ops.request import Request, View
 from kldload_kvm.ops.resize import Resize
 from kldload_kvm.ops.resources import SetMemory, SetVcpus
 from kldload_kvm.ops.restore import RestoreTrash
+from kldload_kvm.ops.retire import Retire
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
 from kldload_kvm.ops.snapshot_all import SnapshotAll
 from kldload_kvm.ops.storage_options import SetStorageOptions
 from kldload_kvm.ops.template import SetTemplate
 from kldload_kvm.steps import guests
+from kldload_kvm.steps import host as host_room
 from kldload_kvm.steps import images as image_steps
 from loops import in_loop
 from memory_host import Guest, MemoryHost
 from memory_zfs import Set
-from world import FACTS, NOW, spec, volumes_of
+from world import FACTS, NOW, asking, spec, uuid_of, volumes_of
 
 VARIABLES = b"uefi variables"
 
@@ -88,12 +98,19 @@ def conversion(monkeypatch: pytest.MonkeyPatch) -> None:
     async def inspect(units: object, path: object, name: str, format_: object) -> Disk:
         return Disk("qcow2", 3 << 30)
 
-    async def convert(units: Any, source: Path, name: str, disk: Disk, dataset: str, *more: Any) -> None:
+    async def convert(units: Any, source: Path, name: str, disk: Disk, dataset: str, *more: Any, **how: Any) -> None:
         host = units
         await host.devices.write(dataset, b"contents of the image")
 
     monkeypatch.setattr(image_steps.conversion, "inspect", inspect)
     monkeypatch.setattr(image_steps.conversion, "convert", convert)
+
+
+@pytest.fixture(autouse=True)
+def files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disks of domains of others, which are no files here."""
+    monkeypatch.setattr(disk_files, "open_unused", lambda disk, planned, what: disk_files.Opened(Path(disk.path)))
+    monkeypatch.setattr(host_room, "identity", lambda kind, path: LOOKED.disks[path].identity)
 
 
 def view(host: MemoryHost) -> View:
@@ -180,6 +197,15 @@ async def crashed(host: MemoryHost) -> None:
 async def orphaned(host: MemoryHost) -> None:
     guest = await web(host)
     await host.virt.undefine(guest.uuid)
+    await host.known()
+
+
+async def with_another_on_its_volumes(host: MemoryHost) -> None:
+    """web is off, and a domain that is not its own runs on its disk."""
+    guest = await web(host)
+    xml = guest.xml.replace(guest.uuid, "6f5d3a53-9a1c-4e5b-8d3e-0c7f6f1c2a11").replace("<name>web<", "<name>thief<")
+    await host.virt.define(xml)
+    host.memory_virt.put(host.guest("thief"), "running")
     await host.known()
 
 
@@ -344,6 +370,93 @@ async def running_with_disk(host: MemoryHost) -> None:
     await host.known()
 
 
+async def disk_taken_out(host: MemoryHost) -> None:
+    await with_disk(host)
+    assert (await done(host, DetachDisk(vm(host, "web").id, "vdb"))).error is None
+
+
+async def disk_taken_out_of_a_running_one(host: MemoryHost) -> None:
+    await disk_taken_out(host)
+    host.memory_virt.put(host.guest("web"), "running")
+    await host.known()
+
+
+async def theirs(host: MemoryHost) -> None:
+    """A domain that virsh made on two volumes of nobody's, one of which was another VM's once."""
+    await web(host)
+    for name, more in (("old", {}), ("old.vdb", {properties.ROLE: "disk"})):
+        await host.zfs.create_volume(f"rpool/vms/{name}", 1 << 30, more)
+    disks = {"vda": "rpool/vms/old", "vdb": "rpool/vms/old.vdb"}
+    await host.virt.define(build(spec("old", disks=disks)).replace("/dev/zvol/rpool/vms/old.nvram", "/var/lib/old.fd"))
+    await host.known()
+
+
+async def on_files(host: MemoryHost) -> None:
+    """A domain that virsh made on a qcow2 file, a device and a volume, with its UEFI variables in a file."""
+    await web(host)
+    await host.zfs.create_volume("rpool/vms/old.vdc", 1 << 30, {})
+    disks = {"vda": "rpool/vms/a", "vdb": "rpool/vms/b", "vdc": "rpool/vms/old.vdc"}
+    xml = build(spec("old", disks=disks)).replace("/dev/zvol/rpool/vms/old.nvram", "/img/old.fd")
+    qcow2 = f'file="{QCOW2}"'
+    xml = xml.replace('type="raw"', 'type="qcow2"', 1).replace(
+        'type="block" device="disk"', 'type="file" device="disk"', 1
+    )
+    xml = xml.replace('dev="/dev/zvol/rpool/vms/a"', qcow2).replace("/dev/zvol/rpool/vms/b", "/dev/vg/old")
+    await host.virt.define(xml.replace('<nvram type="block"', '<nvram type="file"').replace('dev="/img', 'file="/img'))
+    await host.known()
+
+
+QCOW2 = "/img/old.qcow2"
+LOOKED = Looked(
+    Kept(),
+    {
+        QCOW2: Look("qcow2 as it was", 3 << 30),
+        "/dev/vg/old": Look("253:3", 1 << 30),
+        "/img/old.fd": Look("vars", 528 << 10),
+    },
+)
+
+
+async def undefined(host: MemoryHost) -> None:
+    await with_disk(host)
+    await host.virt.undefine(host.guest("web").uuid)
+    await host.known()
+
+
+async def ended(host: MemoryHost) -> None:
+    """A VM without a domain, of whose disks one was made to be destroyed with it, and one to be thrown away."""
+    await undefined(host)
+    for name, fate in (("web", "destroy"), ("web.vdb", "trash")):
+        await host.zfs.set(f"rpool/vms/{name}", {properties.EPHEMERAL: fate})
+    await host.known()
+
+
+def end(host: MemoryHost) -> Request:
+    """As its domain had asked for."""
+    (was,) = host.inventory.departed.values()
+    asked = ('target="vda" ephemeral="destroy"', 'target="vdb" ephemeral="trash"')
+    return End(vm(host, "web").id, replace(was, xml=asking(was.xml, *asked), persistent=False))
+
+
+def retire(*volumes: str) -> Make:
+    """As its domain had asked for."""
+
+    def make(host: MemoryHost) -> Request:
+        (was,) = host.inventory.departed.values()
+        return Retire(vm(host, "web").id, replace(was, xml=asking(was.xml, *volumes)))
+
+    return make
+
+
+def provision(*volumes: str) -> Make:
+    disks = {"vda": "rpool/vms/new", "vdb": "rpool/vms/new.vdb"}
+    xml = asking(build(spec("new", disks=disks)), *volumes)
+    return lambda host: Provision(uuid_of("new"), "new", xml)
+
+
+IMAGE_OF_VDB = 'target="vdb" image="debian.qcow2"'
+
+
 async def small(host: MemoryHost) -> None:
     """A VM whose disk can be read in no time."""
     assert (await done(host, Create(name="web", disk=1 << 20))).error is None
@@ -417,6 +530,8 @@ CASES = [
     Case("restore of a state of a running VM", rolled_back_and_running, restore(force=True)),
     Case("restore of the first of two states given up", rolled_back_twice, restore(0)),
     Case("restore of the second of two states given up", rolled_back_twice, restore(1)),
+    Case("restore of a disk that was taken out", disk_taken_out, restore()),
+    Case("restore of a disk that was taken out of a running VM", disk_taken_out_of_a_running_one, restore()),
     Case("purge of a deleted VM", deleted, purge),
     Case("purge of a state given up", rolled_back, purge),
     Case("purge of a whole family", all_deleted, purge),
@@ -451,6 +566,15 @@ CASES = [
     Case("export of a snapshot's stream", small, exporting(format="zfs", snapshot="s1")),
     Case("set-storage-options", with_disk, of("web", SetStorageOptions, ALL_SETTINGS)),
     Case("set-storage-options back", reserved, of("web", SetStorageOptions, {"refreservation": "none"})),
+    Case("adopt", theirs, lambda host: Adopt("old")),
+    Case("adopt and copy", on_files, lambda host: Adopt("old", looked=LOOKED)),
+    Case("adopt of a VM without a domain", undefined, lambda host: Adopt("web")),
+    Case("retire", undefined, retire()),
+    Case("retire and destroy", undefined, retire('target="vdb" undefine="destroy"', 'target="vda" undefine="keep"')),
+    Case("end", ended, end),
+    Case("provision", plain, provision('target="vda" size="1G"', 'target="vdb" size="2G"')),
+    Case("provision of a clone and an image", plain, provision('target="vda" clone-of="web@s1"', IMAGE_OF_VDB)),
+    Case("define-pool", nothing, lambda host: Pool("rpool")),
     Case("rename", with_disk, of("web", Rename, "shop")),
     Case("rename of a VM with a seed", from_image, of("web", Rename, "shop")),
     Case("rename of a clone with clones", cloned, of("copy", Rename, "shop")),
@@ -458,9 +582,10 @@ CASES = [
 
 
 SEVERAL = (
-    "restore", "purge", "delete at once", "export", "prune-snapshots", "copy", "template on, gen", "create a template",
+    "restore", "purge", "delete at once", "retire and", "export", "prune-snapshots", "copy", "template on, gen",
+    "create a template",
 )  # fmt: skip
-WITH_A_FINISH = {"create with autostart", "delete-snapshot", "resize of a running VM"} | {
+WITH_A_FINISH = {"create with autostart", "define-pool", "end", "delete-snapshot", "resize of a running VM"} | {
     case.name for case in CASES if case.name.startswith(SEVERAL)
 }
 """Those that do several things past their commit point: they may come to half of them, and say so."""
@@ -570,6 +695,7 @@ def disk(host: MemoryHost, name: str = "web") -> Set:
 
 NEVER_DONE = {
     "image.convert",
+    "disk.copy",
     "seed.write",
     "seed.write-clone",
     "guest.generalize",
@@ -1024,7 +1150,14 @@ class TestTrash:
 class TestConsistency:
     @pytest.mark.parametrize(
         ("setup", "consistency"),
-        [(plain, "off"), (running, "paused"), (with_agent, "app"), (with_deaf_agent, "paused"), (paused, "paused")],
+        [
+            (plain, "off"),
+            (running, "paused"),
+            (with_agent, "app"),
+            (with_deaf_agent, "paused"),
+            (paused, "paused"),
+            (with_another_on_its_volumes, "crash"),
+        ],
     )
     @in_loop
     async def test_is_told_and_recorded_and_the_guest_is_as_it_was(self, setup: Setup, consistency: str) -> None:

@@ -170,7 +170,7 @@ async def test_a_job_past_its_commit_point_is_finished_and_gives_its_result(tmp_
     with journal(tmp_path) as made:
         engine = Engine(host, made)
         job = engine.start(PLAN, 1000, login=501)
-        await asyncio.wait([engine._tasks[job.id]])
+        await asyncio.gather(engine._tasks[job.id], return_exceptions=True)
     host.moment = lambda what: None
     assert "d" not in host.things
     _, (found,) = await recovered(host, tmp_path)
@@ -221,7 +221,7 @@ async def test_where_the_host_cannot_tell_nothing_is_undone(tmp_path: Path) -> N
     with journal(tmp_path) as made:
         engine = Engine(host, made)
         job = engine.start(PLAN, 0)
-        await asyncio.wait([engine._tasks[job.id]])
+        await asyncio.gather(engine._tasks[job.id], return_exceptions=True)
     host.moment = lambda what: None
     host.blind.add("old-1")
     left = dict(host.things)
@@ -247,7 +247,7 @@ async def test_what_was_being_undone_is_undone_although_somebody_else_did_what_i
     with journal(tmp_path) as made:
         engine = Engine(host, made)
         job = engine.start(PLAN, 0)
-        await asyncio.wait([engine._tasks[job.id]])
+        await asyncio.gather(engine._tasks[job.id], return_exceptions=True)
     host.moment = lambda what: None
     assert host.things.keys() == {*BEFORE, "a", "b"}
     del host.things["old-1"]
@@ -299,7 +299,7 @@ async def test_results_noted_before_an_effect_are_there_for_its_undo(tmp_path: P
         with journal(tmp_path) as made:
             engine = Engine(ToyHost(), made)
             job = engine.start(Plan("toy", "play", prepare=(Noting("a"),), commit=Burn("x")), 0)
-            await asyncio.wait([engine._tasks[job.id]])
+            await asyncio.gather(engine._tasks[job.id], return_exceptions=True)
         await recovered(ToyHost(), tmp_path)
     finally:
         plans_room.KINDS["toy.put"] = Put

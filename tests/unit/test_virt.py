@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -91,6 +92,26 @@ class TestDomains:
             assert (found.memory, found.vcpus, found.disks) == (64 << 20, 2, {"vda": "/dev/zvol/rpool/vms/web"})
             assert {each.name for each in await virt.domains()} == {"web", "test"}
             assert await virt.domain(uuid_of("nobody")) is None
+
+    @in_loop
+    async def test_what_they_use_is_one_question_that_waits_for_no_guest(self) -> None:
+        asked: list[tuple[int, int]] = []
+        ask = libvirt.virConnect.getAllDomainStats
+
+        def counted(conn: Any, figures: int, flags: int) -> Any:
+            asked.append((figures, flags))
+            return [(domain, {**found, "cpu.time": 7}) for domain, found in ask(conn, figures, flags)]
+
+        async with connected() as connection:
+            virt = Virt(connection)
+            await virt.define(simple("web"))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(libvirt.virConnect, "getAllDomainStats", counted)
+                assert (await virt.usage())[TEST_DOMAIN].guest == {"cpu-time": 7}
+            ((figures, flags),) = asked
+            assert flags & libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+            assert flags & libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+            assert figures & libvirt.VIR_DOMAIN_STATS_BLOCK
 
     @in_loop
     async def test_go_through_their_states(self) -> None:
@@ -217,13 +238,29 @@ class TestEvents:
     @in_loop
     async def test_whatever_happens_to_a_domain_is_heard_on_the_loop(self) -> None:
         heard: asyncio.Queue[tuple[str, threading.Thread]] = asyncio.Queue()
-        async with connected(on_event=lambda uuid: heard.put_nowait((uuid, threading.current_thread()))) as connection:
+        began = time.time()
+
+        def hear(uuid: str, at: float) -> None:
+            assert began <= at <= time.time()
+            heard.put_nowait((uuid, threading.current_thread()))
+
+        async with connected(on_event=hear) as connection:
             virt = Virt(connection)
             for change in (virt.define(simple("web")), virt.start(uuid_of("web")), virt.force_off(uuid_of("web"))):
                 await change
                 assert await asyncio.wait_for(heard.get(), 10) == (uuid_of("web"), threading.main_thread())
             await virt.undefine(uuid_of("web"))
             await asyncio.wait_for(heard.get(), 10)
+
+    @in_loop
+    async def test_a_network_that_stops_and_starts_is_heard(self) -> None:
+        heard: asyncio.Queue[None] = asyncio.Queue()
+        async with connected(on_network=lambda: heard.put_nowait(None)) as connection:
+            virt = Virt(connection)
+            for change, active in (("destroy", False), ("create", True)):
+                await connection.call("nothing", lambda c, how=change: getattr(c.networkLookupByName("default"), how)())
+                await asyncio.wait_for(heard.get(), 10)
+                assert await virt.networks() == {"default": active}
 
 
 class TestConnection:
@@ -323,6 +360,12 @@ def gone() -> libvirt.libvirtError:
 def test_libvirt_s_errors_are_ours(error: libvirt.libvirtError, kind: type[KvmError]) -> None:
     found = error_from("it was not done", error)
     assert (type(found), found.what, found.why) == (kind, "it was not done", error.get_error_message())
+
+
+def test_a_running_vm_without_a_place_for_one_more_device_is_told_what_helps() -> None:
+    full = fault(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_DOMAIN, "internal error: No more available PCI slots")
+    found = error_from("the device was not added", full)
+    assert (type(found), found.hint) == (WrongState, "shut it down first")
 
 
 class Guest:

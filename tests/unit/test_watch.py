@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kldload_kvm.model import properties
 from kldload_kvm.model.domain_xml import build
-from kldload_kvm.model.errors import LibvirtFailed
+from kldload_kvm.model.errors import LibvirtFailed, LibvirtUnavailable
 from kldload_kvm.waiting import until
 from kldload_kvm.watch import reconcile
+from kldload_kvm.watch.networks import Networks, bridges
 from kldload_kvm.watch.reconcile import Reconciler
 from kldload_kvm.watch.udev import UdevWatch
 from kldload_kvm.watch.zfs_events import ZfsWatch
@@ -42,7 +45,7 @@ class Told:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self) -> None:
+    def __call__(self, *_: str) -> None:
         self.count += 1
 
 
@@ -242,8 +245,10 @@ class TestNews:
     @in_loop
     async def test_of_a_dataset_below_a_storage_has_it_read_again(self, name: str, read: bool) -> None:
         made = reconciler(await a_host())
-        made.dataset_changed(name)
-        assert made._whole.is_set() == read
+        for action in ("rename", "snapshot"):
+            made.dataset_changed(name, action)
+            assert made._news.is_set() == read
+            made._begin_anew()
 
     @in_loop
     async def test_that_we_made_ourselves_is_none(self) -> None:
@@ -252,7 +257,19 @@ class TestNews:
         for name in ("rpool/vms/web@s1", "rpool/vms/web/%recv"):
             made.dataset_changed(name)
         assert asked == ["rpool/vms/web@s1", "rpool/vms/web"]
-        assert not made._whole.is_set()
+        assert not made._news.is_set()
+
+    @in_loop
+    async def test_what_we_have_changed_is_read_once_more_a_little_later_and_no_more_than_that(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reconcile, "OWN_MEMORY", -0.98)
+        made = reconciler(await a_host(), ours=lambda name: True)
+        made.dataset_changed("rpool/vms/web@s1", "snapshot")
+        made.dataset_changed("rpool/vms/db@s1", "snapshot")
+        await asyncio.wait_for(made._news.wait(), 5)
+        assert made._heard.names == {"rpool/vms/web", "rpool/vms/web@s1", "rpool/vms/db", "rpool/vms/db@s1"}
+        assert not made._heard.everything
 
     @in_loop
     async def test_foreign_changes_are_read_soon_and_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,6 +292,51 @@ class TestNews:
         assert (host.zfs.started, told.count) == (2, 1)
         keeping.cancel()
 
+    @pytest.mark.parametrize(
+        ("name", "action", "alone"),
+        [
+            ("rpool/vms/web", "create", True), ("rpool/vms/web@s9", "snapshot", True), ("rpool/vms/web", "set", True),
+            ("rpool/vms/web@s9", "hold", True), ("rpool/vms/web", "destroy", True), ("rpool/vms", "set", False),
+            ("rpool/vms/web", "rename", False), ("rpool/vms/web", "promote", False), ("rpool/vms/web", "", False),
+            ("rpool/vms/web/%recv", "receive", False), ("rpool/vms/web/%rollback", "clone swap", False),
+        ],
+    )  # fmt: skip
+    @in_loop
+    async def test_what_changes_no_other_dataset_is_read_alone(self, name: str, action: str, alone: bool) -> None:
+        host = await a_host()
+        await put(host, "web")
+        await host.known()
+        made = reconciler(host)
+        made.dataset_changed(name, action)
+        assert (bool(made._heard.names), made._heard.everything) == (alone, not alone)
+
+    @in_loop
+    async def test_little_is_read_by_one_command_whatever_became_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reconcile, "DEBOUNCE", 0.02)
+        host, told = await a_host(), Told()
+        await put(host, "web")
+        await put(host, "db")
+        await host.zfs.snapshot(["rpool/vms/web@old"], {})
+        await host.known()
+        made = reconciler(host, told=told)
+        made._last = time.monotonic()
+        keeping = asyncio.ensure_future(made.keep_zfs())
+        await host.zfs.snapshot(["rpool/vms/web@new"], {})
+        await host.zfs.destroy_snapshots("rpool/vms/web", ["old"])
+        await host.zfs.destroy("rpool/vms/db")
+        host.zfs.started = 0
+        for name, action in (("web@new", "snapshot"), ("web@old", "destroy"), ("db", "destroy")):
+            made.dataset_changed(f"rpool/vms/{name}", action)
+
+        async def read() -> bool:
+            return told.count > 0
+
+        await until(read, 10, 0.01)
+        assert host.inventory.snapshots["rpool/vms/web"].keys() == {"new"}
+        assert "rpool/vms/db" not in host.inventory.datasets
+        assert host.zfs.started == 1
+        keeping.cancel()
+
     @in_loop
     async def test_nothing_heard_for_long_is_read_again_anyway(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reconcile, "PERIOD", 0.02)
@@ -290,6 +352,20 @@ class TestNews:
 
         assert await until(known, 10, 0.01)
         keeping.cancel()
+
+    @in_loop
+    async def test_a_domain_that_a_job_of_ours_is_at_work_on_is_read_a_little_later(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reconcile, "OWN_DOMAIN", 0.05)
+        made = reconciler(await a_host(), ours=lambda name: True)
+        made.domain_changed("1")
+        assert made._domains == {"1"}  # its job has ended
+        made.at_work = lambda touched: touched == "domain:2"
+        made.domain_changed("2")
+        assert made._domains == {"1"}
+        await asyncio.sleep(0.1)
+        assert made._domains == {"1", "2"}
 
     @in_loop
     async def test_each_domain_of_which_was_heard_is_read_again_once(self) -> None:
@@ -327,9 +403,105 @@ class TestNews:
         keeping.cancel()
 
 
+class TestCounting:
+    """How many events there were, and how long it took until what others changed was known."""
+
+    @in_loop
+    async def test_what_others_change_is_measured_from_then_until_it_is_told(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reconcile, "DEBOUNCE", 0.02)
+        host, told = await a_host(), Told()
+        await put(host, "web")
+        await host.known()
+        made = reconciler(host, told=told)
+        made._last = time.monotonic()
+        keeping = asyncio.ensure_future(made.keep_zfs())
+        made.dataset_changed("rpool/vms/web", "set", time.time() - 3.0)
+        made.dataset_changed("rpool/vms/web@s1", "snapshot", time.time())
+        made.dataset_changed("rpool/vms/web@old", "snapshot")  # of the backlog
+        made.dataset_changed("rpool/elsewhere", "set", time.time())
+
+        async def measured() -> bool:
+            return made.tally.news["zfs"].measured > 0
+
+        assert await until(measured, 10, 0.01)
+        news = made.tally.news["zfs"]
+        assert (news.events, news.measured, news.late, told.count) == (2, 2, 1, 1)
+        assert 3.0 < news.worst < 4.0
+        keeping.cancel()
+
+    @in_loop
+    async def test_what_we_change_ourselves_is_an_event_and_not_measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reconcile, "OWN_MEMORY", -1.0)
+        made = reconciler(await a_host(), ours=lambda name: True)
+        made.dataset_changed("rpool/vms/web@s1", "snapshot", time.time())
+        await asyncio.wait_for(made._news.wait(), 5)
+        assert (made.tally.news["zfs"].events, made._heard.at) == (1, [])
+
+    @in_loop
+    async def test_what_cannot_be_read_is_measured_once_it_can(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reconcile, "DEBOUNCE", 0.0)
+        host, failed = await a_host(), Told()
+        await put(host, "web")
+        await host.known()
+        made = reconciler(host)
+        made._last = time.monotonic() - 1.0
+        execute = host.zfs.execute
+
+        async def fails(what: str, args: Sequence[str]) -> tuple[int, str, str]:
+            failed()
+            return 1, "", "cannot open 'rpool': pool I/O is currently suspended\n"
+
+        async def had(count: int) -> bool:
+            return failed.count >= count
+
+        async def measured() -> bool:
+            return made.tally.news["zfs"].measured > 0
+
+        host.zfs.execute = fails  # type: ignore[method-assign]
+        keeping = asyncio.ensure_future(made.keep_zfs())
+        made.dataset_changed("rpool/vms/web@s1", "snapshot", time.time())
+        assert await until(lambda: had(2), 10, 0.01), "alone, and then with everything"
+        assert not await measured()
+        host.zfs.execute = execute  # type: ignore[method-assign]
+        await asyncio.sleep(0.05)
+        made.read_all_again("gap")
+        assert await until(measured, 10, 0.01)
+        assert made.tally.news["zfs"].measured == 1
+        assert made.tally.reloads["gap"] == 1
+        keeping.cancel()
+
+    @in_loop
+    async def test_times_do_not_gather_for_ever(self) -> None:
+        made = reconciler(await a_host())
+        for number in range(reconcile.MOST + 10):
+            made.dataset_changed("rpool/vms/web", "set", 1.0 + number)
+        assert len(made._heard.at) == reconcile.MOST
+        assert made.tally.news["zfs"].events == reconcile.MOST + 10
+
+    @in_loop
+    async def test_of_libvirt_as_well(self) -> None:
+        host = await a_host()
+        await put(host, "web")
+        made = reconciler(host)
+        made.at_work = lambda touched: touched == f"domain:{uuid_of('ours')}"
+        keeping = asyncio.ensure_future(made.keep_domains())
+        made.domain_changed(uuid_of("web"), time.time() - 2.0)
+        made.domain_changed(uuid_of("ours"), time.time())
+        await turns()
+        news = made.tally.news["libvirt"]
+        assert (news.events, news.measured, news.late) == (2, 1, 1)
+        host.memory_virt.available = False
+        made.domain_changed(uuid_of("web"), time.time())
+        await turns()
+        assert (news.events, news.measured) == (3, 1), "while libvirt is away nothing is known"
+        keeping.cancel()
+
+
 class Device:
-    def __init__(self, action: str, *links: str) -> None:
-        self.action, self.device_links = action, links
+    def __init__(self, action: str, *links: str, subsystem: str = "block") -> None:
+        self.action, self.device_links, self.subsystem = action, links, subsystem
 
 
 class Monitor:
@@ -346,10 +518,11 @@ class Monitor:
         return cls(
             Device("add", "/dev/disk/by-id/x", "/dev/zvol/rpool/vms/web"), Device("remove", "/dev/zvol/rpool/vms/db"),
             Device("change", "/dev/zvol/rpool/vms/web.nvram", "/dev/zvol/vmpool/vms/x"), Device("add"),
+            Device("add", subsystem="net"), Device("remove", subsystem="net"),
         )  # fmt: skip
 
-    def filter_by(self, subsystem: str) -> None:
-        assert subsystem == "block"
+    def filter_by(self, subsystem: str, device_type: str = "") -> None:
+        assert (subsystem, device_type) in (("block", ""), ("net", "bridge"))
 
     def start(self) -> None:
         return None
@@ -367,20 +540,44 @@ class Monitor:
 
 class TestUdev:
     @in_loop
-    async def test_links_that_appear_are_told_by_their_dataset(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_links_that_appear_and_bridges_that_change_are_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("kldload_kvm.watch.udev.pyudev.Monitor", Monitor)
         appeared: list[str] = []
-        watch = UdevWatch(appeared.append)
+        bridged = Told()
+        watch = UdevWatch(appeared.append, bridged)
         watch.start()
         await asyncio.sleep(0.02)
         watch.stop()
         assert appeared == ["rpool/vms/web", "rpool/vms/web.nvram", "vmpool/vms/x"]
+        assert bridged.count == 2
+
+
+class TestNetworks:
+    @in_loop
+    async def test_libvirt_s_are_told_and_while_it_is_away_the_last_known_ones_stay(self) -> None:
+        told, answers = list[dict[str, object]](), [{"default": True}, LibvirtUnavailable("a", "b", "c")]
+
+        async def ask() -> dict[str, bool]:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        networks = Networks(ask, lambda **found: told.append(found))
+        await networks.read()
+        await networks.read()
+        assert told == [{"networks": {"default": True}}]
+
+    def test_bridges_are_the_links_that_have_ports(self, tmp_path: Path) -> None:
+        for link in ("br0/bridge", "eth0/device", "virbr0/bridge"):
+            (tmp_path / link).mkdir(parents=True)
+        assert bridges(tmp_path) == {"br0", "virbr0"}
 
 
 class TestZfsEvents:
     def watch(self) -> tuple[ZfsWatch, list[str], Told]:
         changed, lost = list[str](), Told()
-        return ZfsWatch(changed.append, lost), changed, lost
+        return ZfsWatch(lambda dataset, action, at: changed.append(dataset), lost), changed, lost
 
     def test_each_is_told_once_and_in_order(self) -> None:
         made, changed, lost = self.watch()
@@ -388,11 +585,26 @@ class TestZfsEvents:
             made._seen(Event(eid, dataset))
         assert (changed, lost.count) == (["a", "b", "c"], 0)
 
+    def test_a_pool_that_comes_or_goes_has_all_read_again(self) -> None:
+        made, changed, lost = self.watch()
+        made._seen(Event(7, "", "", "config_sync"))
+        made._seen(Event(8, "", "", "pool_import"))
+        assert (changed, lost.count) == ([], 1)
+
     def test_a_gap_means_that_something_was_missed(self) -> None:
         made, changed, lost = self.watch()
         for eid in (7, 9, 10, 600):
             made._seen(Event(eid, "a"))
         assert (changed, lost.count) == (["a"] * 4, 2)
+
+    def test_what_is_older_than_the_reader_is_told_without_its_time_and_why_something_was_missed_is_said(self) -> None:
+        told, reasons = list[tuple[str, float]](), list[str]()
+        made = ZfsWatch(lambda dataset, action, at: told.append((dataset, at)), reasons.append)
+        made._began = 100.0
+        for eid, at, kind in [(1, 99.0, ""), (2, 100.5, ""), (4, 101.0, ""), (5, 102.0, "pool_import")]:
+            made._seen(Event(eid, f"d{eid}", "", kind, at))
+        assert told == [("d1", 0.0), ("d2", 100.5), ("d4", 101.0), ("d5", 102.0)]
+        assert reasons == ["gap", "pool"]
 
     @pytest.mark.parametrize("fault", [OSError("no zpool"), ValueError("a line too long"), None])
     @in_loop

@@ -224,6 +224,7 @@ Jan  1 2026 10:00:00.000000000	sysevent.fs.zfs.history_event
 	pool = "rpool"
 	history_dsname = "rpool/vms/web@s1"
 	history_internal_name = "snapshot"
+	history_time = 0x3
 	time = 0x1 0x2
 	eid = 0x1f
 
@@ -244,7 +245,10 @@ class TestEvents:
     async def test_each_with_what_it_is_about(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "events").write_text(EVENTS)
         found = await self.read(tmp_path, f"cat {tmp_path}/events", monkeypatch)
-        assert found == [Event(31, "rpool/vms/web@s1"), Event(32, "")]
+        assert found == [
+            Event(31, "rpool/vms/web@s1", "snapshot", "history_event", 1 + 2e-9),
+            Event(32, "", "", "config_sync"),
+        ]
 
     @in_loop
     async def test_a_long_line_is_only_long(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +261,7 @@ class TestEvents:
         program(tmp_path, f"echo $$ > {tmp_path}/pid; cat {tmp_path}/events; exec sleep 60", "zpool")
         monkeypatch.setitem(events.ENVIRONMENT, "PATH", f"{tmp_path}:/usr/bin:/bin")
         reading: Any = follow()
-        assert await anext(reading) == Event(31, "rpool/vms/web@s1")
+        assert (await anext(reading)).dataset == "rpool/vms/web@s1"
         await reading.aclose()
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / "pid").read_text()), 0)

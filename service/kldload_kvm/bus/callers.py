@@ -23,6 +23,8 @@ class Callers:
     """Unique names are never used again, so what the bus said of one stays true."""
 
     def __init__(self, bus: MessageBus, vanished: Callable[[str], None]) -> None:
+        """vanished(name): is called for each unique name that leaves the bus, and for each other that nobody has any
+        more."""
         self._bus, self._vanished = bus, vanished
         self._known: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
@@ -58,7 +60,7 @@ class Callers:
         return await asyncio.wait_for(self._bus.call(call), BOUND)
 
     def _received(self, message: Message) -> None:
-        if message.member == "NameOwnerChanged" and message.sender == DBUS and message.body[0].startswith(":"):
+        if message.member == "NameOwnerChanged" and message.sender == DBUS and not message.body[2]:
             self._known.pop(message.body[0], None)
             self._vanished(message.body[0])
 

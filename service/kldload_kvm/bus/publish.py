@@ -9,19 +9,23 @@ from typing import Any
 from ..engine.engine import Engine
 from ..engine.job import Job, State
 from ..model import properties, space
+from ..model.foreign import missing
 from ..model.inventory import IO_ERROR, Inventory, Vm, device, is_trash, role
 from ..model.os_index import Os
 from ..model.sizes import format_size
 from ..ops.request import Facts
 from .tree import Tree
-from .values import ROOT, ObjectPath, dictionary, job_path, storage_path, vm_path
+from .values import HOOK_PATH, HOST_PATH, ROOT, ObjectPath, dictionary, job_path, storage_path, vm_path
 
 AT_ONCE = 10  # VMs of one job that say in one go that it holds them
-PROGRESS_INTERVAL, STEP_INTERVAL = 0.25, 0.05
+PROGRESS_INTERVAL, START_INTERVAL = 0.25, 0.05
 
 
 class Publisher:
-    """Keeps the tree like the inventory and the engine. facts: what of the host is neither ZFS nor a domain."""
+    """Keeps the tree like the inventory and the engine. facts: what of the host is neither ZFS nor a domain; moves:
+    whether volumes are to have the name that others give their domain."""
+
+    moves = False
 
     def __init__(self, tree: Tree, inventory: Inventory, engine: Engine, facts: Callable[[], Facts],
                  floor: float) -> None:  # fmt: skip
@@ -32,11 +36,14 @@ class Publisher:
         self._late: dict[str, asyncio.TimerHandle] = {}
         self._holding: set[str] = set()
         self._around: tuple[bool, Mapping[str, Os]] = (False, {})
+        self.on_vm: Callable[[Vm], None] = lambda vm: None  # called for each VM that has changed
         engine.on_change = self.job_changed
         engine.on_forget = lambda job: self.tree.remove(job_path(job.id))
 
     def start(self, version: str) -> None:
-        """The root and the storages; the VMs follow as the inventory fills."""
+        """The root, the storages, the host, and what the hook calls; the VMs follow as the inventory fills."""
+        self.tree.put(HOOK_PATH, "Hook", {})
+        self.tree.put(HOST_PATH, "Host", {"Findings": (), "CheckedAt": 0})
         self.manager = {"Version": version, "ZfsVersion": "", "LibvirtVersion": "", "Problems": (),
                         "Storages": tuple(self.inventory.parents)}  # fmt: skip
         self.update_manager()
@@ -58,6 +65,7 @@ class Publisher:
                 self._snapshots.pop(id_, None)
             else:
                 self._vm(vm)
+                self.on_vm(vm)
         self.storages()
 
     def storages(self) -> None:
@@ -66,21 +74,28 @@ class Publisher:
             self.tree.put(storage_path(name), "Storage", self._storage(name, parent, name == default))
 
     def job_changed(self, job: Job) -> None:
-        """At once when the state changed; a moment later for a step, which most often is followed by the next; at most
-        four times a second for progress alone."""
+        """At once when the state changed; a moment later for one that was just started; at most four times a second
+        for steps and progress."""
         told = self.tree.objects.get(job_path(job.id))
-        if told is None or told[1]["State"].value != job.state.value:
+        # The first step of a new one begins before the bus hears of it; tell() is for who is to be given its path.
+        new = told is None and job.state is State.RUNNING
+        if not new and (told is None or told[1]["State"].value != job.state.value):
             self._put_job(job)
         elif job.id not in self._late:
-            delay = PROGRESS_INTERVAL if job.bytes_total else STEP_INTERVAL
+            delay = START_INTERVAL if new else PROGRESS_INTERVAL
             self._late[job.id] = asyncio.get_running_loop().call_later(delay, self._put_job, job)
+
+    def tell(self, job: Job) -> None:
+        """A job is about to be named to a caller: it is on the bus from now on."""
+        if job_path(job.id) not in self.tree.objects:
+            self._put_job(job)
 
     def _put_job(self, job: Job) -> None:
         if late := self._late.pop(job.id, None):
             late.cancel()
         if job.id not in self.engine.jobs:
             return
-        if job.over and job.id in self._holding:
+        if job.over and (late or job.id in self._holding):
             self.flush()  # what it changed is told before it is called done
         holds = job.state in (State.RUNNING, State.UNDOING)
         if holds != (job.id in self._holding):
@@ -101,7 +116,7 @@ class Publisher:
             if vm and path in self.tree.objects:
                 self.tree.set(path, {"Job": self._holder(vm)})
         if len(now) < len(objects) and job.id in self._holding:
-            asyncio.get_running_loop().call_later(STEP_INTERVAL, self._held_or_free, job, objects[len(now) :])
+            asyncio.get_running_loop().call_later(START_INTERVAL, self._held_or_free, job, objects[len(now) :])
 
     def _vm(self, vm: Vm) -> None:
         path = vm_path(vm.id)
@@ -153,8 +168,14 @@ class Publisher:
     def _problem(self, vm: Vm) -> str:
         if vm.domain is None and self.facts().libvirt:
             return (
-                "no libvirt domain uses its volumes; define one on them with virsh define, or delete it: kvm-delete "
-                + vm.name
+                f"no libvirt domain uses its volumes; define it again as its snapshots keep it: kvm-adopt {vm.name}; "
+                f"or delete it: kvm-delete {vm.name}"
+            )
+        if vm.domain and (gone := missing(self.inventory, vm.domain)):
+            return f"it has disks that are not there: {', '.join(gone)}; is their pool imported? See kvm-trash list"
+        if self.moves and vm.domain and vm.domain.name != vm.name and not self.engine.locks.holder(f"VM:{vm.name}"):
+            return (
+                f"libvirt calls it {vm.domain.name}, and its volumes do not: kvm-vm rename {vm.name} {vm.domain.name}"
             )
         return self._stopped(vm) if vm.domain and vm.domain.fault and vm.state == "paused" else ""
 

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable
 from ..model import trash
 from ..model.domain_xml import console_path, display_address
 from ..model.errors import InvalidArgument, NotFound, WrongState
+from ..model.foreign import foreign
 from ..model.inventory import Vm
 from ..steps.host import Host
 from .dispatch import Answer, Call
+from .tree import Tree
 from .values import UInt32, dictionary, vm_path
 
 REFRESH_INTERVAL = 10.0
@@ -21,13 +23,15 @@ MOST_SNAPSHOTS = 10000
 class Reads:
     """The handlers by interface and method; reload: reads everything again."""
 
-    def __init__(self, host: Host, reload: Callable[[], Awaitable[None]]) -> None:
-        self.host, self._reload = host, reload
+    def __init__(self, host: Host, tree: Tree, reload: Callable[[], Awaitable[None]]) -> None:
+        self.host, self.tree, self._reload = host, tree, reload
         self._refreshed: dict[str, float] = {}
 
     def table(self) -> dict[tuple[str, str], Callable[[Call], Awaitable[Answer]]]:
         return {
             ("Manager", "FindVm"): self.find_vm,
+            ("Manager", "ListForeign"): self.list_foreign,
+            ("Manager", "ListObjects"): self.list_objects,
             ("Manager", "ListTrash"): self.list_trash,
             ("Manager", "Refresh"): self.refresh,
             ("Vm", "ListSnapshots"): self.list_snapshots,
@@ -43,6 +47,17 @@ class Reads:
         if vm is None:
             raise NotFound(f"there is no VM '{name[:80]}'", "", "kvm-list lists the VMs")
         return Answer((vm_path(vm.id),))
+
+    async def list_foreign(self, call: Call) -> Answer:
+        found = foreign(self.host.inventory, self.host.virt.connected)
+        return Answer(([dictionary(vars(each)) for each in found],))
+
+    async def list_objects(self, call: Call) -> Answer:
+        wanted, known = set(call.args[0]), self.tree.interfaces
+        if unknown := sorted(wanted - known.keys()):
+            why = f"there is no interface '{unknown[0][:80]}'"
+            raise InvalidArgument("nothing can be listed", why, f"there are {', '.join(sorted(known))}")
+        return Answer((self.tree.of(wanted),))
 
     async def list_trash(self, call: Call) -> Answer:
         inventory, config = self.host.inventory, self.host.config

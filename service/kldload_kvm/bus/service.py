@@ -9,11 +9,12 @@ import hashlib
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from ..engine.engine import Engine
 from ..engine.job import Job
+from ..model.constants import ROOT_ACTION
 from ..model.contract import READ_ACTION, Interface, Method
 from ..model.errors import InvalidArgument, NotAuthorized, NotFound, Stale
 from ..ops.registry import REQUESTS
@@ -27,8 +28,8 @@ from .values import ROOT, job_path
 ACTIONS_PREFIX = "org.kldload.kvm."
 KEPT_REQUEST_IDS = 1000
 WAIT_FOR_EVER = 365 * 86400.0
-CHECKED_BY_THEIR_HANDLERS = frozenset({("Job", "Apply"), ("Job", "Cancel")})
-"""Apply is authorized as the operation itself, and Cancel needs no action of whoever started the job."""
+CHECKED_BY_THEIR_HANDLERS = frozenset({("Job", "Apply"), ("Job", "Cancel"), ("Host", "ConfirmBridge")})
+"""Apply is authorized as the operation itself; Cancel and ConfirmBridge need no action of whoever started the job."""
 MOST_STRINGS = 64 * 1024
 
 
@@ -46,6 +47,9 @@ class Service:
     def __init__(self, engine: Engine, polkit: Polkit, callers: Callers, interfaces: dict[str, Interface],
                  view: Callable[[int], View]) -> None:  # fmt: skip
         self.engine, self.polkit, self.callers, self.view = engine, polkit, callers, view
+        self._root_may: set[str] = set()
+        self.tell: Callable[[Job], None] = lambda job: None  # has a job on the bus before its path is given
+        self.look: Callable[[Request], Awaitable[Request]] = _seen  # what it needs to know of the host and no view has
         self.reads: dict[tuple[str, str], Callable[[Call], Awaitable[Answer]]] = {}
         self.origins: dict[str, Origin] = {}
         self._request_ids: OrderedDict[tuple[int, str], tuple[str, str]] = OrderedDict()
@@ -61,11 +65,29 @@ class Service:
             raise NotAuthorized("nothing was changed", f"{call.method.name} names no polkit action", "")
         if call.method.operation:
             return await self._operate(call)
+        if call.method.action == ROOT_ACTION:
+            if await self.callers.uid(call.sender) != 0:
+                raise NotAuthorized("nothing was changed", f"{call.method.name} is for libvirt's hook, as root", "")
+            return await self.reads[(call.interface.short, call.method.name)](call)
         key = (call.interface.short, call.method.name)
         if key not in CHECKED_BY_THEIR_HANDLERS:
             details = {} if call.method.action == READ_ACTION else self._details(call)
-            await self.polkit.check(call.sender, call.method.action, details, call.interactive)
+            await self.check(call, call.method.action, details)
         return await self.reads[key](call)
+
+    async def check(self, call: Call, action: str, details: Mapping[str, str]) -> None:
+        """Return if the caller may do it. polkit says yes to root whatever its rules and the details are, so as long as
+        it is there root is not asked about twice. Raises one of the three NotAuthorized errors."""
+        root = await self.callers.uid(call.sender) == 0
+        if root and action in self._root_may:
+            return
+        await self.polkit.check(call.sender, action, details, call.interactive)
+        if root:
+            self._root_may.add(action)
+
+    def polkit_vanished(self) -> None:
+        """Without polkit nobody may do anything."""
+        self._root_may.clear()
 
     async def _operate(self, call: Call) -> Answer:
         check_bounds(call)
@@ -78,6 +100,7 @@ class Service:
         try:
             plan_only = call.options.get("plan-only", False)
             await self._authorize(call, request, READ_ACTION if plan_only else call.method.action, uid)
+            request = await self.look(request)
             # From here to the lock nothing is awaited: the plan is made from the inventory as it is, and holds.
             job = self._known(key, fingerprint) if key else None
             if job is None:
@@ -105,11 +128,12 @@ class Service:
     async def _answer(self, job: Job, call: Call) -> Answer:
         if call.options.get("wait", False) and not call.options.get("plan-only", False):
             await self.engine.wait(job, WAIT_FOR_EVER)
+        self.tell(job)
         return Answer((job_path(job.id),))
 
     async def _authorize(self, call: Call, request: Request, action: str, uid: int) -> None:
         subject = request.subject(self.view(uid))
-        await self.polkit.check(call.sender, action, {**subject, "operation": request.operation}, call.interactive)
+        await self.check(call, action, {**subject, "operation": request.operation})
         if request.subject(self.view(uid)) != subject:  # polkit said yes to something else
             raise Stale("nothing was changed", "what it is about has changed while you were asked", "try again")
 
@@ -153,7 +177,7 @@ class Service:
         uid = await self.callers.uid(call.sender)
         if uid != job.uid:
             details = {"operation": job.plan.operation, "target": job.id}
-            await self.polkit.check(call.sender, call.method.action, details, call.interactive)
+            await self.check(call, call.method.action, details)
         self.engine.cancel(job)
         return Answer()
 
@@ -183,6 +207,10 @@ class Service:
                 return vm_subject(vm)
             raise NotFound(f"there is no object {path[:200]}", "", "kvm-list lists the VMs")
         return {}
+
+
+async def _seen(request: Request) -> Request:
+    return request
 
 
 def target_of(call: Call) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from typing import Any
 
 from dbus_next import Message, MessageType
 from dbus_next.aio import MessageBus
@@ -46,10 +48,27 @@ class Systemd:
         ]
         return UnitState(active, result)
 
+    async def active(self, units: Iterable[str]) -> dict[str, bool]:
+        """Whether each is active, by one question. Raises Failed."""
+        rows = (await self._call("systemd", PATH, MANAGER, "ListUnitsByNames", "as", [list(units)]))[0]
+        return {row[0]: row[3] in ("active", "activating", "reloading") for row in rows}
+
+    async def enabled(self, unit: str) -> bool:
+        """Whether it is started at boot. Raises Failed for one that is not there."""
+        return bool((await self._call(unit, PATH, MANAGER, "GetUnitFileState", "s", [unit]))[0] == "enabled")
+
+    async def enable(self, unit: str) -> None:
+        await self._call(unit, PATH, MANAGER, "EnableUnitFiles", "asbb", [[unit], False, False])
+        await self._call(unit, PATH, MANAGER, "Reload", "", [])
+
+    async def disable(self, unit: str) -> None:
+        await self._call(unit, PATH, MANAGER, "DisableUnitFiles", "asb", [[unit], False])
+        await self._call(unit, PATH, MANAGER, "Reload", "", [])
+
     async def _over(self, unit: str) -> bool:
         return (await self.state(unit)).active in ("inactive", "failed")
 
-    async def _call(self, unit: str, path: str, interface: str, member: str, signature: str, body: list[str]) -> list:  # type: ignore[type-arg]
+    async def _call(self, unit: str, path: str, interface: str, member: str, signature: str, body: list[Any]) -> list:  # type: ignore[type-arg]
         call = Message(NAME, path, interface, member, signature=signature, body=body)
         try:
             reply = await asyncio.wait_for(self._bus.call(call), BOUND)

@@ -7,7 +7,7 @@ Values are sent, never invalidated.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from dbus_next import Message, Variant
@@ -114,6 +114,10 @@ class Tree:
     def managed(self) -> dict[str, dict[str, dict[str, Variant]]]:
         """What GetManagedObjects answers: all but the root itself."""
         return {path: {i.name: dict(values)} for path, (i, values) in self.objects.items() if path != ROOT}
+
+    def of(self, interfaces: Collection[str]) -> dict[str, dict[str, dict[str, Variant]]]:
+        """The objects that have one of these interfaces, in the same shape; the root can be among them."""
+        return {path: {i.name: dict(values)} for path, (i, values) in self.objects.items() if i.name in interfaces}
 
     def introspect(self, path: str) -> str | None:
         """The XML of an object or of a node on the way to one; None where there is nothing."""

@@ -7,6 +7,8 @@ from typing import Any
 from dbus_next import Variant
 
 ROOT = "/org/kldload/Kvm1"
+HOOK_PATH = f"{ROOT}/hook"
+HOST_PATH = f"{ROOT}/host"
 
 
 class ObjectPath(str):

@@ -30,10 +30,12 @@ def run(parser: argparse.ArgumentParser, act: Callable[[Command], int | None]) -
     return perform(parser.prog, parser.parse_args(), act)
 
 
-def perform(prog: str, args: Any, act: Callable[[Command], int | None]) -> int:
-    """Connect and act; any error of ours becomes lines and a status. args: what add_common() and the command added."""
+def perform(prog: str, args: Any, act: Callable[[Command], int | None], *, start: bool = True) -> int:
+    """Connect and act; any error of ours becomes lines and a status. args: what add_common() and the command added;
+    start: whether a service that is not running is started."""
+    interactive = not getattr(args, "no_ask_password", False)
     try:
-        with Connection(interactive=not getattr(args, "no_ask_password", False), agent=_agent) as connection:
+        with Connection(interactive=interactive, agent=_agent, start=start) as connection:
             ended = act(Command(prog, args, connection)) or 0
         sys.stdout.flush()
         return ended
@@ -70,7 +72,7 @@ class Command:
         except NotFound as error:
             from .options import close
 
-            names = (each.name for each in self.connection.objects().of(Vm))
+            names = (each.name for each in self.connection.objects(Vm).of(Vm))
             raise NotFound(error.what, error.why, close(name, names) or error.hint or "see: kvm-list") from error
 
     def say(self, text: str) -> None:
@@ -91,10 +93,12 @@ class Command:
         """Report an error, and give its status."""
         return _failed(self.prog, self.args, error)
 
-    def operate(self, start: Start, told: Callable[[dict[str, Any]], str], *, destroys: bool = False) -> int:
+    def operate(self, start: Start, told: Callable[[dict[str, Any]], str], *, destroys: bool = False,
+                meanwhile: Callable[[Job], None] = lambda job: None) -> int:  # fmt: skip
         """Carry out an operation as the options say, and give the exit status.
 
-        told: the text for the job's result. destroys: ask first, showing what the plan destroys for good.
+        told: the text for the job's result. destroys: ask first, showing what the plan destroys for good. meanwhile:
+        called again and again until it has ended.
         """
         if self.args.dry_run:
             self._show_plan(start(plan_only=True))
@@ -103,19 +107,19 @@ class Command:
         if self.args.no_wait:
             self._leave(job)
             return 0
-        interrupted = self.follow(job)
+        interrupted = self.follow(job, meanwhile)
         if self.args.json:
             self.emit(described(job))
         else:
             self.say(told(job.result))
         return failures.INTERRUPTED if interrupted else 0
 
-    def follow(self, job: Job) -> bool:
+    def follow(self, job: Job, meanwhile: Callable[[Job], None] = lambda job: None) -> bool:
         """Wait for a job, with progress and warnings. True if Ctrl-C came too late to stop it."""
         from .progress import Interrupted, follow
 
         try:
-            interrupted = follow(self.prog, job, show=sys.stderr.isatty() and not self.args.quiet)
+            interrupted = follow(self.prog, job, show=sys.stderr.isatty() and not self.args.quiet, meanwhile=meanwhile)
         except Interrupted as interruption:
             print(f"{self.prog}: {interruption}", file=sys.stderr)
             sys.exit(failures.INTERRUPTED)

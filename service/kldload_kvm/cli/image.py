@@ -108,7 +108,7 @@ def added(result: dict[str, Any]) -> str:
 
 def storages(command: Command) -> list[Storage]:
     """The storages, the default one first."""
-    return sorted(command.connection.objects().of(Storage), key=lambda each: not each.default)
+    return sorted(command.connection.objects(Storage).of(Storage), key=lambda each: not each.default)
 
 
 def store_for(found: list[Storage], name: str | None) -> Storage:

@@ -86,7 +86,7 @@ def find(command: Command, name: str) -> Job:
 
 
 def show_all(command: Command) -> None:
-    jobs = command.connection.objects().of(Job)
+    jobs = command.connection.objects(Job).of(Job)
     jobs.sort(key=lambda job: (job.start_time or 1 << 63, len(job.id), job.id))
     if command.args.json:
         command.emit([described(job) for job in jobs])

@@ -32,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+MOST_NOTES = 10
+"""Problems that are told one by one: after an accident hundreds of VMs may have the same."""
+
 PLAIN = SimpleNamespace(wide=False, names=False, json=False, quiet=False)
 """What the parser gives for no arguments."""
 
@@ -47,7 +50,7 @@ def main() -> int:
 
 
 def show(command: Command) -> None:
-    objects = command.connection.objects()
+    objects = command.connection.objects(Vm, Storage, Manager)
     vms = sorted(objects.of(Vm), key=lambda vm: natural(vm.name))
     if command.args.json:
         command.emit([described(vm) for vm in vms])
@@ -59,10 +62,12 @@ def show(command: Command) -> None:
         command.note("there are no VMs yet; make one: kvm-create NAME")
     if not (command.args.json or command.args.names):
         wrong = [(vm.name, vm.problem) for vm in vms] + [(each.name, each.problem) for each in objects.of(Storage)]
-        for name, problem in wrong:
-            if problem:
-                command.note(f"{name}: {problem}")
-        for problem in Manager(command.connection).problems:
+        notes = [f"{name}: {problem}" for name, problem in wrong if problem]
+        for note in notes[:MOST_NOTES]:
+            command.note(note)
+        if len(notes) > MOST_NOTES:
+            command.note(f"and {len(notes) - MOST_NOTES} more have a problem: kvm-list --json tells all")
+        for problem in (problem for manager in objects.of(Manager) for problem in manager.problems):
             command.note(problem)
 
 

@@ -32,6 +32,7 @@ class Parser(argparse.ArgumentParser):
             settings["epilog"] = f"examples:\n{examples}"
         super().__init__(prog, allow_abbrev=False, **settings)  # type: ignore[arg-type]  # as argparse takes them
         self.examples = examples
+        self.sections: dict[str, list[tuple[str, str]]] = {}  # of the man page: terms with their texts, by heading
 
     def error(self, message: str) -> NoReturn:
         what, why, hint = f"{message.removeprefix('argument ')}\n\n".split("\n")[:3]

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..client.api import Job
@@ -25,11 +25,11 @@ class Interrupted(Exception):
     """Ctrl-C. The text says what became of the job."""
 
 
-def follow(prog: str, job: Job, *, show: bool) -> bool:
+def follow(prog: str, job: Job, *, show: bool, meanwhile: Callable[[Job], None] = lambda job: None) -> bool:
     """Wait until the job has ended, and keep its last properties in it. True if it was done all the same after Ctrl-C.
 
-    Ctrl-C cancels the job and waits for its undo; another one leaves it to itself. show: a bar on standard error.
-    Raises the job's error, or Interrupted.
+    Ctrl-C cancels the job and waits for its undo; another one leaves it to itself. show: a bar on standard error;
+    meanwhile: called again and again until then. Raises the job's error, or Interrupted.
     """
     with _interrupts() as interrupts, job.watch() as signals, _Bar(show=show) as bar:
         _reload(job)
@@ -39,6 +39,7 @@ def follow(prog: str, job: Job, *, show: bool) -> bool:
             if len(interrupts) > handled:
                 handled = len(interrupts)
                 _interrupt(prog, job, bar, handled)
+            meanwhile(job)
             news = signals.next(0.5)
             if news is not None:
                 job.take(news)

@@ -22,14 +22,16 @@ EXAMPLES = """\
   kvm-trash purge --expired                    what the timer does every hour"""
 
 DESCRIPTION = """\
-List, restore and purge what waits in the trash: deleted VMs, and states that a rollback gave up.
+List, restore and purge what waits in the trash: deleted VMs, disks that were taken from a VM, and states that a
+rollback gave up.
 
 An entry waits for its grace period (kvm.conf), and as long as there are clones of what is in it. When a pool has less
 free than its floor, deleted VMs go earlier, the oldest first; states given up by a rollback never do."""
 
 RESTORE = """\
 Bring back a deleted VM with its snapshots and its domain, or the state that a rollback gave up; the current state then
-waits in the trash instead. Passwords that libvirt does not show were not kept."""
+waits in the trash instead. A disk that was taken from a VM is attached to it again, at once if it runs. Passwords that
+libvirt does not show were not kept."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -102,6 +104,8 @@ def found(command: Command) -> str:
 
 
 def restored(result: dict[str, Any]) -> str:
+    if "target" in result:
+        return f"{result['name']} has its disk {result['target']} again, {result['applied']}"
     if "trash" in result:
         return f"{result['name']} has its state back; the other one waits in the trash as entry {result['trash']}"
     return f"{result['name']} restored, and not started\nStart it: kvm-vm start {result['name']}"

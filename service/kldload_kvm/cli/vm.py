@@ -24,6 +24,7 @@ EXAMPLES = f"""\
   kvm-vm template base on --generalize
   kvm-vm console web-1                         Ctrl-] leaves it
   ssh admin@$(kvm-vm ip web-1 | head -1)
+  kvm-vm why web-1                             what keeps it from starting
 {change.EXAMPLES}"""
 
 POWER = {
@@ -40,6 +41,7 @@ REACH = {
     "console": "connect this terminal to the serial console of a running VM; Ctrl-] leaves it",
     "vnc": "print where the screen of a running VM is, as HOST:PORT",
     "ip": "print the addresses of a running VM's guest, one a line",
+    "why": "tell why a VM does not start, and what can be done",
 }
 
 
@@ -104,6 +106,8 @@ def act(command: Command) -> int | None:
         show_display(command, vm)
     elif action == "ip":
         show_addresses(command, vm)
+    elif action == "why":
+        show_causes(command, vm)
     else:
         return change.act(command, vm)
     return None
@@ -160,6 +164,16 @@ def show_display(command: Command, vm: Vm) -> None:
         command.emit({"address": address})
     else:
         print(address)
+
+
+def show_causes(command: Command, vm: Vm) -> None:
+    causes = vm.why()
+    if command.args.json:
+        command.emit(causes)
+        return
+    for number, cause in enumerate(causes):
+        print(f"{chr(10) if number else ''}{cause['severity']}: {cause['found']} ({cause['id']})")
+        print(f"  why:  {cause['why']}\n  hint: {cause['todo']}")
 
 
 def show_addresses(command: Command, vm: Vm) -> None:

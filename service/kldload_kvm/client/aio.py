@@ -24,7 +24,138 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Connection", "Job", "Manager", "Storage", "Vm"]
+__all__ = ["Connection", "Host", "Job", "Manager", "Storage", "Vm"]
+
+
+class Host(Object):
+    """The host that the VMs run on: what is wrong with it, and putting it right. Found at /org/kldload/Kvm1/host."""
+
+    INTERFACE = f"{PREFIX}.Host"
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """What the last check found, as Check gives it; empty before the first one."""
+        value: list[dict[str, Any]] = self.properties()["Findings"]
+        return value
+
+    @property
+    def checked_at(self) -> int:
+        """When that was, in seconds since 1970; 0 before the first one."""
+        value: int = self.properties()["CheckedAt"]
+        return value
+
+    async def check(self, *, severity: str | None = None) -> list[dict[str, Any]]:
+        """Check the host: pools and datasets, memory, kernel, libvirt, networks, what confines guests, and the
+        settings of guests. However many ask, there is one check in five seconds. What could not be looked at is a
+        finding too.
+
+        severity: The least severity to be told of: error, warning or notice; notice if not given.
+        returns: The findings, the worst first. Each holds id (s, such as arc-unlimited), severity (s: error, warning or
+            notice), object (s, the pool, dataset, VM, unit or file concerned), found (s, what was seen), why (s, why it
+            matters), todo (s, what can be done), source (s, where that is written) and fix (s, what Fix would change,
+            or empty where it changes nothing).
+        """
+        options = given(
+            ("severity", "s", severity),
+        )
+        (value,) = await self._call("Check", "a{sv}", options)
+        result: list[dict[str, Any]] = value
+        return result
+
+    async def fix(
+        self,
+        ids: list[str],
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Put right what was found, as far as that can be done with an undo: the host is checked, the plan made from
+        what is found then, and a failure takes everything back. The job's result holds fixed (aa{sv}: id (s) and
+        object (s)).
+
+        ids: Ids of findings; all that can be put right if there are none.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call("Fix", "asa{sv}", ids, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME)
+        return Job(self.connection, path)
+
+    async def setup(
+        self,
+        profile: str,
+        *,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Set the host up as a profile has it; done again it changes nothing. The job's result holds lines (aa{sv}):
+        for each line of the profile line (s), state (s: set, already or left-out) and why (s).
+
+        profile: The profile: kvm.
+        """
+        options = given(
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "Setup", "sa{sv}", profile, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def create_bridge(
+        self,
+        name: str,
+        port: str,
+        *,
+        confirm_within: int | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Make a bridge on a network card, by the tool that has the card (systemd-networkd, NetworkManager or
+        ifupdown): the bridge takes over the card's address and its settings. The bridge is there for a trial at
+        first. It is kept if ConfirmBridge is called in time; else, and also if the service is killed or the host
+        rebooted meanwhile, the network is as it was. The job's result holds bridge (s), port (s), tool (s) and used
+        (b): whether VMs for which no network is asked for get it, as kvm.conf is.
+
+        name: The bridge's name, such as br0.
+        port: The network card, such as enp3s0.
+        confirm_within: Seconds in which it must be confirmed, 10 to 600; 60 if not given.
+        """
+        options = given(
+            ("confirm-within", "u", confirm_within),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "CreateBridge", "ssa{sv}", name, port, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def confirm_bridge(self, name: str, *, no_user_interaction: bool | None = None) -> None:
+        """Keep a bridge that CreateBridge has made for a trial: call it from where the host has to be reached. For
+        whoever made the bridge, who is not asked for a password again, and those who may make one. It returns once
+        the bridge is kept.
+
+        name: The bridge's name.
+        no_user_interaction: Never ask the user for a password.
+        """
+        options = given(
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        await self._call("ConfirmBridge", "sa{sv}", name, options, asks=True)
 
 
 class Job(Object):
@@ -324,6 +455,18 @@ class Manager(Object):
         (path,) = await self._call("FindVm", "s", name)
         return Vm(self.connection, path)
 
+    async def list_objects(self, interfaces: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+        """Objects with their properties, as GetManagedObjects gives them, but only those with one of the interfaces
+        asked for, so that a list of VMs need not wait for the history of jobs. Unlike there, the Manager itself can
+        be asked for too.
+
+        interfaces: Interfaces of this contract, such as org.kldload.Kvm1.Vm.
+        returns: Interfaces with their properties, by object.
+        """
+        (value,) = await self._call("ListObjects", "as", interfaces)
+        result: dict[str, dict[str, dict[str, Any]]] = value
+        return result
+
     async def can_i(self, action: str, object: str) -> str:
         """Whether the caller may do something, for greying out a button: "yes", "auth" (after a password) or "no".
         The answer is polkit's for that caller and that object, now.
@@ -338,14 +481,111 @@ class Manager(Object):
 
     async def list_trash(self) -> list[dict[str, Any]]:
         """What waits in the trash, newest first. Each entry holds id (s), vm (s, its name), vm-id (s), reason (s:
-        deleted or rolled-back), since (t, seconds since 1970), dataset (s), volumes (as), used (t, bytes), expires
-        (t, seconds since 1970, or 0 for never), held-by (as, whose clones keep it from going) and due (b, whether it
-        would be purged by now).
+        deleted, rolled-back or undefined), since (t, seconds since 1970), dataset (s), volumes (as), used (t,
+        bytes), expires (t, seconds since 1970, or 0 for never), held-by (as, whose clones keep it from going) and
+        due (b, whether it would be purged by now).
 
         returns: The entries.
         """
         (value,) = await self._call("ListTrash", "")
         result: list[dict[str, Any]] = value
+        return result
+
+    async def list_foreign(self) -> list[dict[str, Any]]:
+        """What is on the host and is no whole VM: domains that others made, and volumes and domains that have lost
+        each other. Each entry holds name (s), uuid (s, of the domain, or empty), state (s), kind (s: adoptable;
+        files, whose disks are no volumes right below a storage; missing, whose volumes are not there; shared, whose
+        volumes are a VM's; orphan, a VM without a domain), volumes (as, on our storages), why (s) and hint (s, what
+        can be done, or empty).
+
+        returns: The entries, by name.
+        """
+        (value,) = await self._call("ListForeign", "")
+        result: list[dict[str, Any]] = value
+        return result
+
+    async def adopt(
+        self,
+        name: str,
+        *,
+        storage: str | None = None,
+        wait: bool | None = None,
+        plan_only: bool | None = None,
+        request_id: str | None = None,
+        no_user_interaction: bool | None = None,
+    ) -> Job:
+        """Take in a domain that others made on volumes right below a storage, with its snapshots: each volume is
+        noted to be one of the new VM's, and nothing else is changed. Or one that is off and whose disks are files
+        (qcow2, raw) or devices elsewhere: each is copied into a new volume, UEFI variables too, and the domain is
+        pointed at these; what they are copied from stays, untouched. Or define a VM that is an orphan again, from
+        what its newest snapshot keeps. The job's result holds vm (o), name (s), volumes (as) and, if disks were
+        copied, left (as, the paths that they were copied from).
+
+        name: Name or UUID of the domain, or name of the VM.
+        storage: The storage that disks are copied to; the default one if not given.
+        """
+        options = given(
+            ("storage", "s", storage),
+            ("wait", "b", wait),
+            ("plan-only", "b", plan_only),
+            ("request-id", "s", request_id),
+            ("auth.no_user_interaction", "b", no_user_interaction),
+        )
+        (path,) = await self._call(
+            "Adopt", "sa{sv}", name, options, asks=True, timeout=LONGEST if wait else ANSWER_TIME
+        )
+        return Job(self.connection, path)
+
+    async def get_statistics(self, *, tables: list[str] | None = None) -> dict[str, list[dict[str, Any]]]:
+        """Numbers for monitoring, in tables of rows; a column of which nothing is known is left out of a row.
+        Counters begin anew with the service, those of a guest with its QEMU. Rows of a VM have vm (s, its name) and
+        id (s).
+
+        service, one row: version (s), zfs (s), libvirt (s), started (t, seconds since 1970: counters are since then),
+            problems (t, how many), jobs-running (t), libvirt-connected (b), usage-problem (s, why usage, disk and
+            interface have no rows, or empty).
+
+        storage: storage (s), capacity (t), free (t), floor (t), provisioned (t), sampled-at (t) and problem (s), as its
+            properties are; trash-entries (t), trash-used (t, bytes).
+
+        vm: uuid (s), state (s), storage (s), template (b), problem (s), memory (t), vcpus (u), size (t), used (t),
+            used-at (t) and snapshots (u), as its properties are.
+
+        snapshot, of a VM's first disk, for each kind: kind (s: manual, auto, clone or foreign), count (t), newest (t,
+            when its newest was taken, in seconds since 1970).
+
+        held, how VMs were held still for snapshots: how (s: frozen by its agent, or paused), count (t, how often),
+            seconds (d, all together), last (d, the last time).
+
+        usage, of running VMs: cpu-time, cpu-user, cpu-system (t, nanoseconds); memory-current (t, bytes the guest has),
+            memory-resident (t, bytes its QEMU occupies), memory-unused, memory-usable (t, bytes, as the guest tells).
+
+        disk, of running VMs: target (s), reads, writes, flushes (t, requests), read-bytes, write-bytes (t), read-time,
+            write-time, flush-time (t, nanoseconds).
+
+        interface, of running VMs: device (s, the host's end); received-bytes, received-packets, received-errors,
+            received-dropped, sent-bytes, sent-packets, sent-errors, sent-dropped (t).
+
+        job: operation (s), outcome (s: succeeded, failed or cancelled), count (t), seconds (d, from start to end, all
+            together).
+
+        event, what was heard of the host: source (s: zfs, udev or libvirt), events (t); and of what others changed,
+            from the change (of libvirt: from its telling us) until it was on the bus: measured (t, how many changes),
+            lag (d, seconds, summed up), worst (d, seconds), late (t, how many took longer than a second). What comes of
+            udev are device nodes, which are no part of it.
+
+        reload, how often everything was read again: reason (s: gap, events were missed; reader, their reader ended;
+            pool, a pool came or went; libvirt, it was connected to), count (t).
+
+        tables: Only these tables; all if not given. libvirt is asked for service, usage, disk and interface only, at
+            most once a second and for at most 5 seconds.
+        returns: The rows, by table.
+        """
+        options = given(
+            ("tables", "as", tables),
+        )
+        (value,) = await self._call("GetStatistics", "a{sv}", options)
+        result: dict[str, list[dict[str, Any]]] = value
         return result
 
     async def refresh(self) -> None:
@@ -407,8 +647,9 @@ class Manager(Object):
         """Bring back what waits in the trash. A deleted VM comes back with its volumes, snapshots and domain,
         without the passwords that libvirt does not show; with another UUID and other addresses if its UUID was taken
         meanwhile. A state that a rollback gave up changes places with the current one, which waits in the trash
-        then: the VM must be off. The job's result holds vm (o), name (s) and, of a state that was given up, trash
-        (s, the entry of the one given up now).
+        then: the VM must be off. A disk that was taken from a VM which is there is attached to it again, at once if
+        it runs. The job's result holds vm (o), name (s) and, of a state that was given up, trash (s, the entry of
+        the one given up now); of a disk, target (s), dataset (s) and applied (s: now, or at next boot).
 
         entry: Id of the entry.
         name: Restore a deleted VM under this name, not its old one.
@@ -1113,6 +1354,17 @@ class Vm(Object):
         """
         (value,) = await self._call("GetAddresses", "")
         result: list[str] = value
+        return result
+
+    async def why(self) -> list[dict[str, Any]]:
+        """Why it does not start: what of its definition, its volumes and the host keeps it from it, and what its
+        last start failed with. The host is looked at as by Host.Check. Where nothing is known the only entry says
+        so.
+
+        returns: The causes, the worst first, each as Host.Check gives it.
+        """
+        (value,) = await self._call("Why", "")
+        result: list[dict[str, Any]] = value
         return result
 
     async def get_display(self) -> str:

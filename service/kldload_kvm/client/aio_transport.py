@@ -89,9 +89,13 @@ class Connection:
         with self.agent():
             return await self._exchange(message(MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION), max(timeout, PROMPT_TIME))
 
-    async def objects(self) -> Objects:
-        """Every object of the service with its properties, in one call."""
-        (found,) = await self.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
+    async def objects(self, *kinds: type[Object]) -> Objects:
+        """The objects of these kinds with their properties, or all but the Manager, in one call."""
+        if kinds:
+            wanted = [kind.INTERFACE for kind in kinds]
+            (found,) = await self.call(ROOT, f"{PREFIX}.Manager", "ListObjects", "as", (wanted,))
+        else:
+            (found,) = await self.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
         return Objects(self, found)
 
     async def bus_call(self, member: str, rule: str) -> None:
@@ -125,7 +129,7 @@ class Objects:
         self._found = found
 
     def of(self, kind: type[T]) -> list[T]:
-        """Those with that interface: `(await connection.objects()).of(Vm)`."""
+        """Those with that interface: `(await connection.objects(Vm)).of(Vm)`."""
         return [
             kind(self._connection, path, interfaces[kind.INTERFACE])
             for path, interfaces in self._found.items()

@@ -40,14 +40,20 @@ _BUS = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedes
 class Connection:
     """A connection to the service. Use it in a `with`, or close it.
 
-    interactive: whether polkit may ask the user for a password. agent: gives the context in which it does.
+    interactive: whether polkit may ask the user for a password. agent: gives the context in which it does. start:
+    whether a call starts a service that is not running.
     """
 
     def __init__(
-        self, *, interactive: bool = True, agent: Callable[[], AbstractContextManager[object]] = nullcontext
+        self,
+        *,
+        interactive: bool = True,
+        agent: Callable[[], AbstractContextManager[object]] = nullcontext,
+        start: bool = True,
     ) -> None:
         self.interactive = interactive
         self.agent = agent
+        self.start = start
         try:
             self._bus = _BoundedConnection(prep_socket(get_bus("SYSTEM"), True, ANSWER_TIME), True)
         except (OSError, RuntimeError, ValueError, StopIteration) as error:
@@ -88,9 +94,13 @@ class Connection:
         with self.agent():
             return self._exchange(message, max(timeout, PROMPT_TIME))
 
-    def objects(self) -> Objects:
-        """Every object of the service with its properties, in one call."""
-        (found,) = self.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
+    def objects(self, *kinds: type[Object]) -> Objects:
+        """The objects of these kinds with their properties, or all but the Manager, in one call."""
+        if kinds:
+            wanted = [kind.INTERFACE for kind in kinds]
+            (found,) = self.call(ROOT, f"{PREFIX}.Manager", "ListObjects", "as", (wanted,))
+        else:
+            (found,) = self.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
         return Objects(self, found)
 
     def watch(self, path: str) -> Watch:
@@ -102,6 +112,8 @@ class Connection:
         self._exchange(new_method_call(_BUS, member, "s", (rule,)), ANSWER_TIME)
 
     def _exchange(self, message: Any, timeout: float) -> tuple[Any, ...]:
+        if not self.start:
+            message.header.flags |= MessageFlag.no_auto_start
         try:
             reply = self._bus.send_and_get_reply(message, timeout=timeout)
         except TimeoutError as error:
@@ -123,7 +135,7 @@ class Objects:
         self._found = found
 
     def of(self, kind: type[T]) -> list[T]:
-        """Those with that interface: `connection.objects().of(Vm)`."""
+        """Those with that interface: `connection.objects(Vm).of(Vm)`."""
         return [
             kind(self._connection, path, interfaces[kind.INTERFACE])
             for path, interfaces in self._found.items()

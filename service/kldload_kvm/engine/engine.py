@@ -36,8 +36,8 @@ class Host(Protocol):
         """Begin to read again what a job has touched, while it goes on with what is not of that kind. What was read is
         returned."""
 
-    async def settle(self, touched: tuple[str, ...], known: frozenset[str] = frozenset()) -> None:
-        """Read again what a job has touched, but for what is known already."""
+    async def settle(self, touched: tuple[str, ...], ahead: Awaitable[frozenset[str]] | None = None) -> None:
+        """Read again what a job has touched, but for what `ahead`, a look ahead, will have read."""
 
     async def hindrance(self, touched: tuple[str, ...]) -> str:
         """Why the host cannot be asked yet what was done to these, in words; empty if it can."""
@@ -212,7 +212,7 @@ class Engine:
         job.begun = True
         final, error = State.FAILED, None
         try:
-            first = next(iter(batches(job.plan)), ())  # one write for the two
+            first = intention(job.plan, batches(job.plan))  # one write for the two
             states = tuple("running" if index in first else "waiting" for index in range(len(job.step_states)))
             await self.journal.opened(Record(job.id, job.plan, job.uid, job.login, job.started, step_states=states))
             await self.forward(job, intended=first)
@@ -222,7 +222,7 @@ class Engine:
             error = self._error(job, fault)
             final = State.CANCELLED if isinstance(error, Cancelled) else State.FAILED
             if await uninterrupted(self._uncommitted(job)):
-                left = await uninterrupted(self.backward(job))
+                left = await uninterrupted(self._recovery.back(job))
                 if left:
                     hint = "; ".join(filter(None, (error.hint, f"not undone: {', '.join(left)}")))
                     error = type(error)(error.what, error.why, hint)
@@ -261,16 +261,7 @@ class Engine:
 
     async def end(self, job: Job, final: State) -> None:
         """Publish what changed before the job is called done, and give back its locks between the two."""
-        try:
-            ahead = await job.ahead if job.ahead else frozenset[str]()
-            known = ahead if final is State.SUCCEEDED else frozenset()  # what was undone has changed again
-            await self.host.settle(touched_by(job.plan.steps), known)
-        except Exception:
-            log.exception("job %s: what it touched could not be read again", job.id)
-        try:
-            await self.journal.closed(job.id, final.value, job.error, job.result)
-        except Exception:
-            log.exception("job %s: its end could not be written to the journal", job.id)
+        await asyncio.gather(self._settle(job, final), self._close(job, final))
         try:
             job.release()
         except Exception:
@@ -281,19 +272,38 @@ class Engine:
         job.finished.set()
         self.on_end(job)
 
+    async def _settle(self, job: Job, final: State) -> None:
+        ahead = job.ahead
+        try:
+            if ahead and final is not State.SUCCEEDED:  # what was undone has changed again
+                await ahead
+                ahead = None
+            await self.host.settle(touched_by(job.plan.steps), ahead)
+        except Exception:
+            log.exception("job %s: what it touched could not be read again", job.id)
+
+    async def _close(self, job: Job, final: State) -> None:
+        try:
+            await self.journal.closed(job.id, final.value, job.error, job.result)
+        except Exception:
+            log.exception("job %s: its end could not be written to the journal", job.id)
+
     async def forward(self, job: Job, intended: tuple[int, ...] = ()) -> None:
         """Do what has not been begun yet. intended: what the journal was told of already."""
         job.ahead = None
         steps = job.plan.steps
         looks = [index for index, step in enumerate(steps) if any(map(self.host.can_look_ahead, step.touches()))]
-        for batch in batches(job.plan):
+        order = batches(job.plan)
+        for number, batch in enumerate(order):
             indexes = tuple(index for index in batch if job.step_states[index] == "waiting")
             if not indexes:
                 continue
             if job.cancel_asked and job.cancelable:
                 raise asyncio.CancelledError
-            if indexes != intended:
-                await self.journal.intend(job.id, indexes)
+            if not set(indexes) <= set(intended):
+                coming = intention(job.plan, order[number:])
+                intended = tuple(index for index in coming if job.step_states[index] == "waiting")
+                await self.journal.intend(job.id, intended)
             job.set_steps(indexes, "running")
             if looks and looks[-1] < batch[0] and job.ahead is None:
                 job.ahead = self.host.look_ahead(touched_by(steps[: batch[0]]))
@@ -320,12 +330,14 @@ class Engine:
         except asyncio.CancelledError:
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
             raise
+        finally:
+            await asyncio.gather(*tasks, return_exceptions=True)  # takes every failure, for only one can be raised
         return [task.result() for task in tasks]
 
-    async def backward(self, job: Job) -> list[str]:
-        """Undo in reverse everything that was begun; what could not be undone is returned by name."""
+    async def backward(self, job: Job, *, again: bool = False) -> list[str]:
+        """Undo in reverse everything that was begun; what could not be undone is returned by name. again: only what
+        could not be undone a moment ago."""
         job.set_state(State.UNDOING)
         try:
             await self.journal.turned(job.id)
@@ -333,7 +345,7 @@ class Engine:
             log.warning("job %s: %s", job.id, error.why)
         left: list[str] = []
         for index in reversed(range(job.plan.point_of_no_return)):
-            if job.step_states[index] == "waiting":
+            if job.step_states[index] == "waiting" or (again and job.step_states[index] == "undone"):
                 continue
             step = job.plan.steps[index]
             if left and step.undone_last:
@@ -343,7 +355,8 @@ class Engine:
                 await step.undo(self.host, self.run_of(job, index))
                 job.set_steps((index,), "undone")
             except Exception as fault:
-                log.exception("job %s: step %d (%s) could not be undone", job.id, index, step.kind)
+                ours = isinstance(fault, KvmError)
+                log.error("job %s: step %d (%s) was not undone: %s", job.id, index, step.kind, fault, exc_info=not ours)
                 left.append(f"{step.describe()} ({getattr(fault, 'why', '') or fault})")
             else:
                 await self.journal.undid(job.id, index)
@@ -380,6 +393,16 @@ def batches(plan: Plan) -> list[tuple[int, ...]]:
         else:
             found.append((index,))
     return found
+
+
+def intention(plan: Plan, order: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The steps that the journal is told of in one write: the first batch of these, and what may be told early."""
+    told: tuple[int, ...] = ()
+    for batch in order:
+        if told and not all(index < plan.point_of_no_return and plan.steps[index].early for index in batch):
+            break
+        told += batch
+    return told
 
 
 def _kept(job: Job) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from ..model.errors import KvmError
@@ -18,7 +19,7 @@ from .records import Record
 class Journal(Protocol):
     """Of each job it is told in this order: opened, then for each step intend, note and did, then closed; of one
     that is undone, before that, turned, and undid for each step. The record that it is opened with says what is
-    intended first.
+    intended first. A step may be intended with those before it, if it is `early`.
 
     What `opened`, `intend`, `note` and `turned` were told is durable when they return. What the others were told
     becomes so with the next of these, or a job's end. Each raises KvmError if it cannot be written.
@@ -48,6 +49,15 @@ class Journal(Protocol):
     async def closed(self, job: str, state: str, error: KvmError | None, result: dict[str, Any]) -> None: ...
 
     def forgot(self, job: str) -> None: ...
+
+    async def disks_seen(self) -> list[tuple[str, str]]:
+        """The disks that were ever noted: domain's UUID and target."""
+
+    async def disks_are_seen(self, disks: Iterable[tuple[str, str]]) -> None:
+        """Note that these are or were there; durable when it returns."""
+
+    async def disks_are_forgotten(self, disks: Iterable[tuple[str, str]]) -> None:
+        """These may be made anew."""
 
 
 class MemoryJournal:
@@ -84,6 +94,15 @@ class MemoryJournal:
         return None
 
     def forgot(self, job: str) -> None:
+        return None
+
+    async def disks_seen(self) -> list[tuple[str, str]]:
+        return []
+
+    async def disks_are_seen(self, disks: Iterable[tuple[str, str]]) -> None:
+        return None
+
+    async def disks_are_forgotten(self, disks: Iterable[tuple[str, str]]) -> None:
         return None
 
 

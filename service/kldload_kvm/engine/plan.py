@@ -21,7 +21,7 @@ async def _unwritten(results: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Guard:
-    """Something the plan depends on: `what` ("guid", "absent", "uuid", "off") of `name` must be `value`."""
+    """Something the plan depends on: `what` ("guid", "absent", "state" …) of `name` must be `value`."""
 
     what: str
     name: str
@@ -63,6 +63,9 @@ class Step(ABC):
     kind: ClassVar[str]
     parallel: ClassVar[bool] = False
     reversible: ClassVar[bool] = True
+    early: ClassVar[bool] = False
+    """Whether the journal may be told of it together with the steps before it: its undo, even if these were not done
+    either, finds by itself whether there is anything to take back."""
     undone_last: ClassVar[bool] = False
     """Whether its undo makes use of what the steps after it have changed: then all of these must be undone before."""
     secrets: ClassVar[frozenset[str]] = frozenset()

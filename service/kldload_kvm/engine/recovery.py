@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..model.errors import Interrupted, KvmError, Stale
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAUSE = 1.0
+PATIENCE = 60.0
+"""Seconds that a job which failed waits for libvirt and its pools, if something could not be undone. (One that an
+earlier daemon left open waits as long as it takes.)"""
 Outcome = tuple[State, KvmError | None, bool]
 """How a job ended, and whether that is settled: what is not may come out otherwise once the host can be asked."""
 
@@ -56,6 +60,16 @@ class Recovery:
             record.ended, result=dict(record.result), error=record.error, begun=True, recovered=state not in FINAL,
             changed=self.engine.on_change,
         )  # fmt: skip
+
+    async def back(self, job: Job) -> list[str]:
+        """Undo a job that failed; what could not be undone is returned by name. libvirt may just be restarting, and
+        that is why it failed: what cannot be undone is tried again once the host can be asked."""
+        if not await self.engine.backward(job):
+            return []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._until_seen(job, touched_by(job.plan.steps))
+        return await self.engine.backward(job, again=True)
 
     async def run(self, job: Job) -> None:
         """Bring one open job to its end, and begin again whenever libvirt or a pool goes away meanwhile."""

@@ -14,7 +14,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,7 +51,12 @@ CREATE TABLE IF NOT EXISTS step (
 CREATE TABLE IF NOT EXISTS note (
     job TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (job, key)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen (
+    domain TEXT NOT NULL, target TEXT NOT NULL, PRIMARY KEY (domain, target)
+) WITHOUT ROWID;
 """
+SET_SEEN = "INSERT OR IGNORE INTO seen VALUES (?, ?)"
+FORGET_SEEN = "DELETE FROM seen WHERE domain = ? AND target = ?"
 SET_STEP = "INSERT OR REPLACE INTO step VALUES (?, ?, ?)"
 SET_NOTE = "INSERT OR REPLACE INTO note VALUES (?, ?, ?)"
 FORGET = ("DELETE FROM job WHERE id = ?", "DELETE FROM step WHERE job = ?", "DELETE FROM note WHERE job = ?")
@@ -137,6 +142,15 @@ class SqliteJournal:
 
     def forgot(self, job: str) -> None:
         self._pending += [(text, (job,)) for text in FORGET]
+
+    async def disks_seen(self) -> list[tuple[str, str]]:
+        return await self._in_thread(lambda: list(self._db.execute("SELECT domain, target FROM seen")))
+
+    async def disks_are_seen(self, disks: Iterable[tuple[str, str]]) -> None:
+        await self._write([(SET_SEEN, each) for each in disks], may_use_reserve=False)
+
+    async def disks_are_forgotten(self, disks: Iterable[tuple[str, str]]) -> None:
+        await self._write([(FORGET_SEEN, each) for each in disks])
 
     # -- inside, on the loop -------------------------------------------------------------------------------------------
 

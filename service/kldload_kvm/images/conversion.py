@@ -69,16 +69,23 @@ async def convert(
     tag: str,
     report: Callable[[int, int], None],
     directory: Path = DIRECTORY,
+    *,
+    raw: bool = False,
+    device: str = "",
 ) -> None:
     """Write an inspected image to a volume that was just created, and see it on disk. Its zeroes are not written.
 
     dataset, kernel_name: the volume and its node, such as zd16, which the helper holds against each other; tag: the
-    step's, so that after a restart it finds its own run; report: bytes of the disk done, and in all. A cancellation
-    stops the helper first. Raises BadImage, NoSpace, TimedOut or Failed.
+    step's, so that after a restart it finds its own run; report: bytes of the disk done, and in all; raw: whether it is
+    a guest's disk from its first byte to its last, whatever is in it; device: its number, as 253:3, if it is no file. A
+    cancellation stops the helper first. Raises BadImage, NoSpace, TimedOut or Failed.
     """
-    size = disk.virtual_size
-    request = {"operation": "convert", "name": name, "format": disk.format, "virtual_size": size, "dataset": dataset}
-    run = Run("convert", kernel_name, source, {**request, "tag": tag}, directory)
+    size, operation = disk.virtual_size, "copy" if device else "convert"
+    request = {
+        "operation": operation, "name": name, "format": disk.format, "virtual_size": size, "dataset": dataset,
+        "tag": tag, **({"raw": True} if raw else {}), **({"device": device} if device else {}),
+    }  # fmt: skip
+    run = Run(operation, kernel_name, source, request, directory)
     done = await _answer(units, run, lambda share: report(int(share * size), size), SECONDS_TO_CONVERT)
     if done != disk:
         raise Failed(f"{name} was not converted", "the image helper wrote another disk than was asked for", "")

@@ -32,14 +32,18 @@ _KINDS = {
 }
 
 
+def kind_of(about: os.stat_result) -> str:
+    """What is no regular file, in words."""
+    return _KINDS.get(stat.S_IFMT(about.st_mode), "something else")
+
+
 def check_file(fd: int, name: str) -> os.stat_result:
     """What a client's descriptor is, if it is a regular file that can be read. Raises InvalidArgument."""
     what, hint = f"{shown(name)} was not added", "open the image file itself for reading"
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     about = os.fstat(fd)
     if not stat.S_ISREG(about.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(about.st_mode), "something else")
-        raise InvalidArgument(what, f"what was given is {kind}, not a regular file", hint)
+        raise InvalidArgument(what, f"what was given is {kind_of(about)}, not a regular file", hint)
     if flags & os.O_PATH:
         raise InvalidArgument(what, "the descriptor is only a path (O_PATH)", hint)
     if flags & os.O_ACCMODE == os.O_WRONLY:

@@ -1,9 +1,9 @@
 """The image helper: reads and converts images that nobody vouches for, as a user without any rights.
 
-Run by systemd/kldload-kvm-inspect@.service and …-convert@.service, which say what it can see: the image as standard
-input, the request as a credential, and for a conversion one volume's device. Standard output is the answer, one JSON
-object a line: {"progress": 0.5} any number of times, and last {"result": {"format", "virtual_size"}} or
-{"error": {"name", "what", "why", "hint"}}.
+Run by systemd/kldload-kvm-inspect@.service, …-convert@.service and …-copy@.service, which say what it can see: the
+image as standard input, the request as a credential, and for a conversion one volume's device. Standard output is
+the answer, one JSON object a line: {"progress": 0.5} any number of times, and last
+{"result": {"format", "virtual_size"}} or {"error": {"name", "what", "why", "hint"}}.
 
 It runs alone in its process, so it may block. What it says is believed by nobody: see conversion.py.
 """
@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from ..model.errors import BadImage, Failed, KvmError, NoSpace
+from ..model.foreign_image import SECTOR
 from ..model.image_header import HEAD, TAIL, Header, identify
 from ..model.image_name import image_format
 from . import qemu_img
+from .nbd import size_of
 
 REQUEST = 64 << 10
 LONGEST_TEXT = 300
@@ -90,17 +92,23 @@ def _request() -> dict[str, Any]:
 
 def _identify(request: dict[str, Any], source: int) -> Header:
     about = os.fstat(source)
+    if request.get("raw"):
+        return _raw(request, source, about)
     if not stat.S_ISREG(about.st_mode):
         raise BadImage(f"{request['name']} cannot be used as an image", "it is not a regular file", "")
-    try:
-        # qemu-img opens the file anew, by the rights of this process and not of who opened it.
-        os.close(os.open(f"/proc/self/fd/{source}", os.O_RDONLY | os.O_CLOEXEC))
-    except PermissionError:
-        why = "its mode keeps the image helper, which is unprivileged, from reading it"
-        raise BadImage(f"{request['name']} cannot be used as an image", why, "chmod 0644 it") from None
     tail = os.pread(source, TAIL, max(about.st_size - TAIL, 0))
     wanted = image_format(request.get("format") or "")
     return identify(os.pread(source, HEAD, 0), about.st_size, request["name"], wanted, tail)
+
+
+def _raw(request: dict[str, Any], source: int, about: os.stat_result) -> Header:
+    """What is a guest's disk from its first byte to its last, by its domain's definition, whatever a guest has written
+    there. A device must be the one that was meant."""
+    number = f"{os.major(about.st_rdev)}:{os.minor(about.st_rdev)}"
+    if not stat.S_ISREG(about.st_mode) and not (stat.S_ISBLK(about.st_mode) and request.get("device") == number):
+        raise Failed(f"{request['name']} was not copied", "it is not the file or device that was planned with", "")
+    size = -(-size_of(source) // SECTOR) * SECTOR
+    return Header("raw", size, about.st_size)
 
 
 def _open_target(device: Path, request: dict[str, Any]) -> int:

@@ -1,21 +1,27 @@
 """Running qemu-img on an image that nobody vouches for. Used by the helper alone: never in the daemon's process.
 
 The format is always said, never guessed by qemu-img, and the file is its standard input: no name that it could take for
-an option, a protocol (`nbd:`) or a list of options (`json:`).
+an option, a protocol (`nbd:`) or a list of options (`json:`). qemu-img opens it anew by that; a file that is for others
+alone is handed to it through a socket (nbd.py).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from ..model.errors import BadImage, Failed, KvmError, NoSpace, TimedOut
 from ..model.image_header import Header
+from .nbd import served
 
 SOURCE = "/proc/self/fd/0"
 TARGET_DRIVER = "host_device"
@@ -25,6 +31,17 @@ CHECK_SECONDS = 780.0
 MOST_OUTPUT = 1 << 20
 LEAKS_ONLY = 3
 COPY_AGAIN = "copy it again, all of it, or see what can be saved: qemu-img check FILE"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image as qemu-img finds it. stdin: the open image; fds: what it needs besides, as the options name them."""
+
+    stdin: int
+    options: str
+    fds: tuple[int, ...] = ()
+
+
 _PERCENT = re.compile(rb"\((\d{1,3}\.\d\d)/100%\)")
 
 
@@ -34,13 +51,14 @@ def check(name: str, header: Header, source: int) -> None:
     Raises BadImage.
     """
     what = f"{name} cannot be used as an image"
-    options = _source(header)
-    status, out, errors = _run(what, source, INFO_SECONDS, "info", "--output=json", "--image-opts", options)
+    with _opened(header, source) as image:
+        status, out, errors = _run(what, image, INFO_SECONDS, "info", "--output=json")
     if status:
         raise _refusal(what, errors)
     _compare(what, _parsed(what, out), header)
     # Every table is read: an image cut off in its data shows only here.
-    status, _, errors = _run(what, source, CHECK_SECONDS, "check", "-q", "--output=json", "--image-opts", options)
+    with _opened(header, source) as image:
+        status, _, errors = _run(what, image, CHECK_SECONDS, "check", "-q", "--output=json")
     if status not in (0, LEAKS_ONLY):
         why = "it is damaged or cut off: clusters that it counts on are not there"
         raise BadImage(what, why, COPY_AGAIN) if status != 1 else _refusal(what, errors)
@@ -52,14 +70,12 @@ def convert(name: str, header: Header, source: int, device: Path, progress: Call
     Raises BadImage, NoSpace or Failed.
     """
     what = f"{name} was not converted"
-    command = [
-        *("qemu-img", "convert", "-p", "-n", "--target-is-zero", "-W", "-S", "64k", "-t", "none", "--image-opts"),
-        *("--target-image-opts", _source(header), _target(device)),
-    ]
-    with tempfile.TemporaryFile() as errors:
+    options = ("-p", "-n", "--target-is-zero", "-W", "-S", "64k", "-t", "none", "--image-opts", "--target-image-opts")
+    with tempfile.TemporaryFile() as errors, _opened(header, source) as image:
         process = subprocess.Popen(
-            command, stdin=source, stdout=subprocess.PIPE, stderr=errors, env=ENVIRONMENT, bufsize=0
-        )
+            ("qemu-img", "convert", *options, image.options, _target(device)),
+            stdin=image.stdin, stdout=subprocess.PIPE, stderr=errors, env=ENVIRONMENT, bufsize=0, pass_fds=image.fds,
+        )  # fmt: skip
         assert process.stdout
         with process.stdout as output:
             _follow(output, progress)
@@ -77,11 +93,13 @@ def _follow(output: IO[bytes], progress: Callable[[float], None]) -> None:
             progress(min(float(found[-1]) / 100, 1.0))
 
 
-def _run(what: str, source: int, seconds: float, *args: str) -> tuple[int, bytes, str]:
+def _run(what: str, image: Source, seconds: float, *args: str) -> tuple[int, bytes, str]:
     """Exit status, stdout and stderr of one qemu-img. Output goes to files: it may be more than is worth keeping."""
-    command = ("qemu-img", *args)
+    command = ("qemu-img", *args, "--image-opts", image.options)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdin=source, stdout=out, stderr=errors, env=ENVIRONMENT)
+        process = subprocess.Popen(
+            command, stdin=image.stdin, stdout=out, stderr=errors, env=ENVIRONMENT, pass_fds=image.fds
+        )
         try:
             status = process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -116,8 +134,24 @@ def _parsed(what: str, out: bytes) -> dict[str, Any]:
     return info
 
 
-def _source(header: Header) -> str:
-    return f"driver={header.format},file.driver=file,file.filename={SOURCE}"
+@contextmanager
+def _opened(header: Header, source: int) -> Iterator[Source]:
+    if _may_open(source):
+        driver = "host_device" if stat.S_ISBLK(os.fstat(source).st_mode) else "file"
+        yield Source(source, f"driver={header.format},file.driver={driver},file.filename={SOURCE}")
+        return
+    with served(source) as socket:
+        options = f"driver={header.format},file.driver=nbd,file.server.type=fd,file.server.str={socket}"
+        yield Source(source, options, (socket,))
+
+
+def _may_open(source: int) -> bool:
+    """Whether the rights of this process, and not of who opened the image, suffice to open it anew."""
+    try:
+        os.close(os.open(f"/proc/self/fd/{source}", os.O_RDONLY | os.O_CLOEXEC))
+    except PermissionError:
+        return False
+    return True
 
 
 def _target(device: Path) -> str:

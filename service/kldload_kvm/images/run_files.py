@@ -18,13 +18,15 @@ from .answer import LONGEST_LINE
 
 DIRECTORY = Path("/run/kldload-kvm/image")
 TAIL = 2 * LONGEST_LINE
-_INSTANCES = {"inspect": re.compile(r"[0-9a-f]{1,64}"), "convert": re.compile(r"zd[0-9]{1,10}")}
+_VOLUME = re.compile(r"zd[0-9]{1,10}")
+_INSTANCES = {"inspect": re.compile(r"[0-9a-f]{1,64}"), "convert": _VOLUME, "copy": _VOLUME}
 _KINDS = ("json", "source", "status")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: "inspect" or "convert", its instance (the %i of its unit), the image, and what is asked."""
+    """One run: "inspect", "convert" or "copy" (a conversion of a device), its instance (the %i of its unit), the image,
+    and what is asked."""
 
     operation: str
     instance: str

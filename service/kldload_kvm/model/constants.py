@@ -6,5 +6,11 @@ PREFIX = "org.kldload.Kvm1"
 ROOT = "/org/kldload/Kvm1"
 """The root object, which is the Manager and the ObjectManager."""
 
+ROOT_ACTION = "root"
+"""In the place of a polkit action: for root alone, and polkit is not asked."""
+
+HOOK = f"{PREFIX}.Hook"
+"""The interface of libvirt's hook: the bus keeps it for root."""
+
 READ_ACTION = "org.kldload.kvm.read"
 """The polkit action of methods that change nothing."""

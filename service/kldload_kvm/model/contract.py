@@ -163,6 +163,6 @@ def _documented(parent: ET.Element, tag: str) -> list[tuple[ET.Element, str]]:
             doc = textwrap.dedent(child.text or "").strip()
             continue
         if child.tag == tag:
-            found.append((child, " ".join(doc.split())))
+            found.append((child, "\n\n".join(" ".join(paragraph.split()) for paragraph in doc.split("\n\n"))))
         doc = ""
     return found

@@ -88,6 +88,11 @@ def sources(xml: str) -> set[str]:
     return {each for each in found | {nvram_source(domain) or ""} if each}
 
 
+def files(xml: str) -> list[str]:
+    """The paths of the disks and drives that are said to be files."""
+    return [each.get("file", "") for each in ET.fromstring(xml).findall("devices/disk/source") if each.get("file")]
+
+
 def with_sources(xml: str, moved: Mapping[str, str]) -> str:
     """The XML with disks and UEFI variables at other paths; all else, serial numbers included, stays as it is."""
     domain = ET.fromstring(xml)

@@ -25,7 +25,7 @@ ET.register_namespace("libosinfo", LIBOSINFO)
 ET.register_namespace("kldload", OURS)
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-SPARE_PORTS = 8
+SPARE_PORTS = 14  # as virt-install has it; six are used at first, and a running VM gets no more
 MOST_VCPUS = 4  # times as many as at first can be plugged in, but no more than q35 has without an IOMMU
 Q35_VCPUS = 255
 MOST_MEMORY = 4
@@ -110,7 +110,7 @@ def facts(xml: str) -> Facts:
     for disk in domain.findall("devices/disk"):
         source, target = disk.find("source"), disk.find("target")
         path = (source.get("dev") or source.get("file") or "") if source is not None else ""
-        if disk.get("device") == "cdrom":
+        if disk.get("device") in ("cdrom", "floppy"):
             cdroms.append(path)
         elif target is not None and path:
             disks[target.get("dev", "")] = path

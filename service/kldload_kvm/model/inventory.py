@@ -20,6 +20,9 @@ SPARE = ".spare"
 ORDER = {"disk": 0, "nvram": 1}
 """Of a VM's volumes, by role; all others come after these."""
 
+DEPARTED = 200
+"""How many domains that went are remembered: an event may tell of one that a look has missed already."""
+
 NO_SPACE, IO_ERROR = "no-space", "io-error"
 """Why QEMU itself paused a guest."""
 
@@ -182,6 +185,7 @@ class Inventory:
         self.used_at = 0  # when everything was read, in seconds since 1970
         self.stores_at = 0  # when the storages alone were read again
         self._used_at: dict[str, int] = {}  # when one VM was read again since
+        self.departed: dict[str, Domain] = {}  # domains that went, as they were, the last DEPARTED of them
         self.dirty: set[str] = set()
         self._volumes = _Index()  # by the id of the VM that they are of
         self._recorded = _Index()  # datasets by the libvirt UUID that stands on them
@@ -268,6 +272,10 @@ class Inventory:
             for source in old.disks.values():
                 self._users.discard(source, uuid)
             self._touch_domain(old)
+            self.departed.pop(uuid, None)
+            self.departed[uuid] = old
+            while len(self.departed) > DEPARTED:
+                del self.departed[next(iter(self.departed))]
 
     def replace_zfs(
         self, datasets: Iterable[Dataset], snapshots: Iterable[Snapshot], newer: Collection[str] = ()
@@ -330,7 +338,7 @@ class Inventory:
         names = self._volumes.get(id_)
         if not names:
             return None
-        volumes = sorted((self.datasets[name] for name in names), key=_volume_order)
+        volumes = self._own(names)
         parent = _parent(volumes[0].name)
         storage = next((s for s, p in self.parents.items() if p == parent), "")
         return Vm(id_, _vm_name(volumes[0]), storage, tuple(volumes), self._domain_of(volumes))
@@ -344,10 +352,15 @@ class Inventory:
         if text in self._volumes:
             return self.vm(text)
         for parent in self.parents.values():
-            dataset = self.datasets.get(f"{parent}/{text}")
-            if dataset is not None and (owner := self._owner(dataset)) is not None:
-                return self.vm(owner)
+            if vm := self.vm_with(f"{parent}/{text}"):
+                return vm
         return self.vm_of_domain(text)
+
+    def vm_with(self, dataset: str) -> Vm | None:
+        """The VM that a dataset is a volume of, or None."""
+        record = self.datasets.get(dataset)
+        vm = self.vm(owner) if record and (owner := self._owner(record)) is not None else None
+        return vm if vm and record in vm.volumes else None
 
     def vm_of_domain(self, uuid: str) -> Vm | None:
         """The VM whose domain has that libvirt UUID, or None."""
@@ -356,6 +369,19 @@ class Inventory:
             return None
         found = map(self.vm, sorted(self._owners_of(domain)))
         return next((vm for vm in found if vm and vm.domain and vm.domain.uuid == uuid), None)
+
+    def volume_at(self, path: str) -> str:
+        """The name of the volume right below a storage whose device that path is, there or not; or the empty string."""
+        name = path.removeprefix(device(""))
+        return name if path == device(name) and _parent(name) in self.parents.values() else ""
+
+    def domains_on(self, volume: str) -> list[Domain]:
+        """The domains that have that volume's device among their disks and UEFI variables."""
+        return [self.domains[uuid] for uuid in sorted(self._users.get(device(volume)))]
+
+    def vms_of(self, domain: Domain) -> list[Vm]:
+        """The VMs whose volumes a domain uses or used, whether it is there or not."""
+        return [vm for vm in map(self.vm, sorted(self._owners_of(domain))) if vm]
 
     def names(self) -> list[str]:
         return sorted(vm.name for vm in map(self.vm, self._volumes) if vm)
@@ -390,11 +416,8 @@ class Inventory:
         """How to call what a dataset belongs to: the VM's name, the trash entry, or the dataset's own name."""
         if is_trash(dataset):
             return f"trash entry {dataset.partition(f'/{TRASH}/')[2].partition('/')[0]}"
-        record = self.datasets.get(dataset)
-        owner = self._owner(record) if record else None
-        if owner is None:
-            return dataset
-        return _vm_name(min((self.datasets[name] for name in self._volumes.get(owner)), key=_volume_order))
+        vm = self.vm_with(dataset)
+        return vm.name if vm else dataset
 
     def trash_entries(self) -> list[Dataset]:
         """The container dataset of each trash entry, newest first."""
@@ -416,6 +439,24 @@ class Inventory:
         if dataset.kind != "volume" or _parent(dataset.name) not in self.parents.values():
             return None
         return dataset.properties.get(properties.VM)
+
+    def _own(self, names: Iterable[str]) -> list[Dataset]:
+        """A VM's volumes among those that carry its id, the first disk first.
+
+        What `zfs send -p` copies carries all that stands on its origin. Of several that claim to be the same disk one
+        is: that which a domain has, or else the first on the first storage. The others are nobody's.
+        """
+        found = sorted((self.datasets[name] for name in names), key=_volume_order)
+        if len({_place(each) for each in found}) == len(found):
+            return found
+        own: dict[tuple[str, str], Dataset] = {}
+        for each in sorted(found, key=self._claim):
+            own.setdefault(_place(each), each)
+        return sorted(own.values(), key=_volume_order)
+
+    def _claim(self, volume: Dataset) -> tuple[bool, int, int, str]:
+        storage = list(self.parents.values()).index(_parent(volume.name))
+        return not self._users.get(device(volume.name)), storage, volume.createtxg, volume.name
 
     def _domain_of(self, volumes: list[Dataset]) -> Domain | None:
         recorded = next((v.properties[properties.UUID] for v in volumes if properties.UUID in v.properties), "")
@@ -483,6 +524,11 @@ def _parent(name: str) -> str:
 
 def is_trash(dataset: str) -> bool:
     return f"/{TRASH}/" in dataset
+
+
+def _place(volume: Dataset) -> tuple[str, str]:
+    """What it is in its VM."""
+    return role(volume), volume.properties.get(properties.TARGET, "")
 
 
 def _volume_order(volume: Dataset) -> tuple[int, int, str]:

@@ -65,6 +65,15 @@ def trash_entry(text: str) -> str:
     return text
 
 
+def domain_name(text: str) -> str:
+    """The name or UUID of any libvirt domain: it is only looked for, and libvirt allows more than we do. Raises
+    InvalidArgument."""
+    if not 0 < len(text) <= 255 or not text.isprintable():
+        why = "it is empty" if not text else "it has more than 255 characters, or some that cannot be printed"
+        raise InvalidArgument(f"{shown(text)} is no name of a domain", why, "virsh list --all --name shows them")
+    return text
+
+
 def dataset_name(text: str) -> str:
     """A dataset from the configuration. Raises InvalidArgument."""
     parts = text.split("/")

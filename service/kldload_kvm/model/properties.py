@@ -15,13 +15,15 @@ SNAPSHOT = PREFIX + "snapshot"
 EXCLUDES = PREFIX + "excludes"  # on snapshots: what of the VM is not in them: tpm
 DOMAIN = PREFIX + "domain"  # on one volume's snapshot, and on trash entries: the domain XML, compressed
 NAME = PREFIX + "name"  # on trash entries: the VM's name
-REASON = PREFIX + "reason"  # on trash entries: deleted or rolled-back
+REASON = PREFIX + "reason"  # on trash entries: deleted, rolled-back or undefined
 SINCE = PREFIX + "since"  # on trash entries: seconds since 1970
 UID = PREFIX + "uid"  # on trash entries: who asked for it
 AUTOSTART = PREFIX + "autostart"  # on trash entries: "yes" if the VM was started with the host
+EPHEMERAL = PREFIX + "ephemeral"  # trash or destroy, on a volume that was made for a domain to go with it
 JOURNAL = PREFIX + "journal"  # on storages: the journal of the service, and how many jobs it had seen: ID:NUMBER
 
-OF_DATASETS = (VM, UUID, ROLE, TARGET, JOB, IDENTITY, TEMPLATE, NAME, REASON, SINCE, UID, AUTOSTART)
+OF_DATASETS = (VM, UUID, ROLE, TARGET, JOB, IDENTITY, TEMPLATE, NAME, REASON, SINCE, UID, AUTOSTART,
+               EPHEMERAL)  # fmt: skip
 OF_SNAPSHOTS = (SNAPSHOT, EXCLUDES)
 
 

@@ -41,6 +41,7 @@ class _Header:
     refcount_clusters: int
     features: int
     length: int
+    snapshots: int
 
     @property
     def cluster(self) -> int:
@@ -57,10 +58,27 @@ def virtual_size(head: bytes, file_size: int) -> int:
     return header.size
 
 
+def internal_snapshots(head: bytes) -> int:
+    """How many snapshots are inside of the image whose file begins with `head`. Raises Refused."""
+    return _read(head).snapshots
+
+
+def backing_file(head: bytes) -> str:
+    """What the image whose file begins with `head` is an overlay of, as Python writes a text; empty if of nothing.
+    Raises Refused."""
+    header = _read(head)
+    if not header.backing_offset and not header.backing_size:
+        return ""
+    start, length = header.backing_offset, min(header.backing_size, 1023)
+    return ascii(head[start : start + length].decode("utf-8", "replace"))[:200] if start < len(head) else "another"
+
+
 def _read(head: bytes) -> _Header:
     if len(head) < _FIXED.size:
         raise Refused("it ends within its header", "copy it again, all of it")
-    magic, version, backing, backing_size, bits, size, crypt, l1, l1_at, refs_at, refs, _, _ = _FIXED.unpack_from(head)
+    magic, version, backing, backing_size, bits, size, crypt, l1, l1_at, refs_at, refs, snapshots, _ = (
+        _FIXED.unpack_from(head)
+    )
     if magic != MAGIC or version not in (2, 3):
         hint = "convert it first: qemu-img convert -f qcow -O qcow2 OLD NEW" if version == 1 else ""
         raise Refused(f"it is a qcow image of version {version}; versions 2 and 3 are taken", hint)
@@ -71,13 +89,13 @@ def _read(head: bytes) -> _Header:
         features, _, _, _, length = _V3.unpack_from(head, _FIXED.size)
         if length < _FIXED.size + _V3.size or length % 8 or length > len(head):
             raise Refused("it is damaged: its header has an impossible length")
-    return _Header(version, backing, backing_size, bits, size, crypt, l1, l1_at, refs_at, refs, features, length)
+    return _Header(
+        version, backing, backing_size, bits, size, crypt, l1, l1_at, refs_at, refs, features, length, snapshots
+    )
 
 
 def _refuse_other_files(head: bytes, header: _Header) -> None:
-    if header.backing_offset or header.backing_size:
-        start, length = header.backing_offset, min(header.backing_size, 1023)
-        name = ascii(head[start : start + length].decode("utf-8", "replace"))[:200] if start < len(head) else "another"
+    if name := backing_file(head):
         hint = "flatten it where its backing file is: qemu-img convert -O qcow2 OLD NEW"
         raise Refused(f"it has a backing file, {name}: it is not whole by itself", hint)
     if header.features & DATA_FILE:

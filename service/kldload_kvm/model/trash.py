@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from . import properties
 from .inventory import TRASH, Dataset, Inventory, Snapshot
 
-DELETED, ROLLED_BACK = "deleted", "rolled-back"
+DELETED, ROLLED_BACK, UNDEFINED = "deleted", "rolled-back", "undefined"
 
 
 @dataclass(frozen=True)
@@ -152,10 +152,15 @@ def orphaned(inventory: Inventory, gone: Set[str]) -> list[Snapshot]:
         owner = inventory.datasets.get(dataset)
         if owner is None or dataset in gone:
             continue
-        family = [
-            part
+        vm = inventory.vm_with(dataset)
+        beside = (
+            each
             for each in inventory.children(dataset.rpartition("/")[0])
             if each.properties.get(properties.VM) == owner.properties.get(properties.VM)
+        )
+        family = [
+            part
+            for each in (vm.volumes if vm else beside)
             if (part := inventory.snapshots.get(each.name, {}).get(name)) and part.kind == "clone"
         ]
         if all(clone in gone for part in family for clone in inventory.clones_of(part.dataset, name)):

@@ -12,15 +12,14 @@ from typing import Any, Self
 
 from ..engine.plan import Guard, Plan, Step
 from ..model import names, properties
-from ..model.domain_devices import TARGETS, disk_xml, targets
-from ..model.errors import AlreadyExists, InvalidArgument, LimitsExceeded
-from ..model.inventory import Domain, Vm, device
+from ..model.domain_devices import TARGETS
+from ..model.errors import AlreadyExists, InvalidArgument
+from ..model.inventory import Domain, Vm
 from ..model.sizes import format_size
 from ..model.volume_settings import compression, volblocksize
-from ..steps.devices import AttachDevice
 from ..steps.volumes import CreateVolume, NoteWritten
 from .blocks import block_size
-from .disks import check_multiple, check_size, places, promises
+from .disks import attach_steps, check_multiple, check_size, free_targets, promises
 from .request import View, VmRequest, vm_guards, vm_locks
 
 WHAT = "no disk was added"
@@ -64,8 +63,7 @@ class AttachDisk(VmRequest):
             "compression": self.compression or view.config.compression,
             properties.ROLE: "disk", properties.TARGET: target,
         })  # fmt: skip
-        xml = disk_xml(device(dataset), target, f"{vm.name[:16]}-{target}")
-        *before, last = [AttachDevice(domain.uuid, vm.name, "disk", target, xml, each) for each in places(domain)]
+        *before, last = attach_steps(vm, domain, dataset, target)
         # Once the definition has it, whoever restarts the guest has it written to.
         prepare: list[Step] = [create, *([NoteWritten((dataset,))] if before else []), *before]
         return Plan(
@@ -81,13 +79,8 @@ class AttachDisk(VmRequest):
         )
 
     def _target(self, view: View, vm: Vm, domain: Domain, what: str) -> str:
-        """The one asked for, or the next that neither the domain nor a volume has."""
-        parent = vm.first.name.rpartition("/")[0]
-        taken = targets(domain.xml) | {v.properties.get(properties.TARGET, "") for v in vm.disks}
-        taken |= {each for each in TARGETS if f"{parent}/{vm.name}.{each}" in view.inventory.datasets}
-        if self.target in taken:
+        """The one asked for, or the next that is free."""
+        free = free_targets(view, vm, domain, what)
+        if self.target and self.target not in free:
             raise AlreadyExists(what, f"it has a {self.target} already", "leave the target out, or name another one")
-        free = [self.target] if self.target else [each for each in TARGETS[1:] if each not in taken]
-        if not free:
-            raise LimitsExceeded(what, f"it has {len(vm.disks)} disks, up to vdz", "grow one: kvm-vm resize")
-        return free[0]
+        return self.target or free[0]

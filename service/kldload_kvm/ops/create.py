@@ -21,6 +21,7 @@ from ..steps.seeds import WriteSeed
 from ..steps.volumes import CreateVolume, WriteFirmwareVariables
 from . import networks
 from .blocks import block_size
+from .images import image_of
 from .request import Request, View
 from .template import template_steps
 from .trash import check_fits, spare_steps
@@ -100,12 +101,7 @@ class Create(Request):
     def plan(self, view: View) -> Plan:
         view.need_libvirt(self.name)
         parent = self._parent(view)
-        store = view.inventory.datasets.get(parent)
-        if store is None:
-            view.need_zfs(f"{self.name} was not created")
-            options = "-o mountpoint=/var/lib/libvirt/images -o compression=off -o volmode=dev"
-            hint = f"create it: zfs create -p {options} {parent}"
-            raise NotFound(f"{self.name} was not created", f"there is no dataset {parent}", hint)
+        store = view.store(parent, f"{self.name} was not created")
         view.check_name_free(self.name)
         check_fits(f"{self.name} was not created", parent, self.name)
         if view.facts.firmware is None:
@@ -186,29 +182,10 @@ class Create(Request):
         )
 
     def _parent(self, view: View) -> str:
-        parents = view.inventory.parents
-        if not self.storage:
-            return next(iter(parents.values()))
-        if self.storage not in parents:
-            raise NotFound(
-                f"{self.name} was not created", f"there is no storage {names.shown(self.storage)}",
-                f"there are: {', '.join(parents)}; kvm.conf(5) tells how to add one",
-            )  # fmt: skip
-        return parents[self.storage]
+        return view.parent(self.storage, f"{self.name} was not created")
 
     def _image(self, view: View, name: str, iso: bool) -> Image:
-        """From the storage's own store if it is there, else from any other's."""
-        first = self.storage or next(iter(view.inventory.parents))
-        stores = sorted(view.facts.images.items(), key=lambda item: item[0] != first)
-        kind = "ISO" if iso else "disk image"
-        found = next((each for _, images in stores for each in images if each.name == name), None)
-        if found is None:
-            why = f"no image store has {names.shown(name)}"
-            raise NotFound(f"{self.name} was not created", why, "kvm-image list lists them, kvm-image add adds one")
-        if (found.format == "iso") != iso:
-            hint = "use --iso for it" if found.format == "iso" else "use --image for it"
-            raise InvalidArgument(f"{self.name} was not created", f"{name} is no {kind}: it is {found.format}", hint)
-        return found
+        return image_of(view, self._parent(view), name, f"{self.name} was not created", iso=iso)
 
     def _size(self, view: View, image: Image | None, block: int) -> int:
         """The disk's size: as asked for, or the default, or the image's if that is larger."""

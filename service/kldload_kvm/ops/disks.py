@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ..model import names
-from ..model.errors import InvalidArgument, NotFound
-from ..model.inventory import Dataset, Domain, Vm
+from ..model import names, properties
+from ..model.domain_devices import TARGETS, disk_xml, targets
+from ..model.errors import InvalidArgument, LimitsExceeded, NotFound
+from ..model.inventory import Dataset, Domain, Vm, device
 from ..model.sizes import MIB, format_size
 from ..model.volume_settings import LARGEST_DISK
+from ..steps.devices import AttachDevice
 from .request import View
 
 
@@ -47,6 +49,24 @@ def promises(view: View, parent: str, size: int) -> tuple[str, ...]:
         return ()
     held = f"the pool holds {format_size(capacity)} in all"
     return (f"the disk is thin: it promises {format_size(size)}, and {held}",)
+
+
+def free_targets(view: View, vm: Vm, domain: Domain, what: str) -> list[str]:
+    """What a further disk can be, as vdb: neither the domain nor a volume has it. what: was not done. Raises
+    LimitsExceeded if there is none."""
+    parent = vm.first.name.rpartition("/")[0]
+    taken = targets(domain.xml) | {v.properties.get(properties.TARGET, "") for v in vm.disks}
+    taken |= {each for each in TARGETS if f"{parent}/{vm.name}.{each}" in view.inventory.datasets}
+    free = [each for each in TARGETS[1:] if each not in taken]
+    if not free:
+        raise LimitsExceeded(what, f"it has {len(vm.disks)} disks, up to vdz", "grow one: kvm-vm resize")
+    return free
+
+
+def attach_steps(vm: Vm, domain: Domain, dataset: str, target: str) -> list[AttachDevice]:
+    """A volume as a further disk of a VM, wherever that is to be changed; at least one step."""
+    xml = disk_xml(device(dataset), target, f"{vm.name[:16]}-{target}")
+    return [AttachDevice(domain.uuid, vm.name, "disk", target, xml, each) for each in places(domain)]
 
 
 def places(domain: Domain) -> tuple[str, ...]:

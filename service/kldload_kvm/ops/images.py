@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from ..engine.plan import Guard, Plan
 from ..images.adding import check_sha256
+from ..images.store import Image
 from ..model.errors import AlreadyExists, Busy, InvalidArgument, NotFound
 from ..model.image_name import Format, image_name, new_image_name
 from ..model.inventory import Dataset
@@ -19,6 +20,21 @@ from ..steps.images import RemoveImage as Remove
 from .request import Request, View
 
 FORMATS: tuple[Format, ...] = ("iso", "qcow2", "raw")
+
+
+def image_of(view: View, parent: str, name: str, what: str, *, iso: bool = False) -> Image:
+    """The image of that name, from the store of the storage with that parent if it is there, else from any other's.
+    what: was not done. Raises NotFound, or InvalidArgument for the other kind."""
+    stores = sorted(view.facts.images.items(), key=lambda item: view.inventory.parents.get(item[0]) != parent)
+    found = next((each for _, images in stores for each in images if each.name == name), None)
+    if found is None:
+        hint = "kvm-image list lists them, kvm-image add adds one"
+        raise NotFound(what, f"no image store has {shown(name)}", hint)
+    if (found.format == "iso") != iso:
+        hint = "use --iso for it" if found.format == "iso" else "use --image for it"
+        kind = "ISO" if iso else "disk image"
+        raise InvalidArgument(what, f"{name} is no {kind}: it is {found.format}", hint)
+    return found
 
 
 @dataclass(frozen=True)

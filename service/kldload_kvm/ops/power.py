@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from ..engine.plan import Plan, Step
 from ..model.errors import InvalidArgument, WrongState
 from ..model.inventory import Domain, Vm
+from ..model.sharing import refuse, taken
 from ..steps.domains import ChangePower, ForceOff, SetAutostart, ShutDown
 from .request import View, VmRequest, check_startable, start_steps, vm_guards, vm_locks
 
@@ -51,7 +52,10 @@ class Start(PowerRequest):
     doing = "started"
 
     def steps(self, view: View, vm: Vm, domain: Domain) -> tuple[Step, ...]:
-        check_startable(vm, f"{vm.name} was not started")
+        what = f"{vm.name} was not started"
+        check_startable(vm, what)
+        for volume, other in taken(view.inventory, domain.uuid, domain.xml).items():
+            raise refuse(what, volume, other)
         return start_steps(view, domain, tuple(each.name for each in vm.volumes))
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from .adopt import Adopt
 from .attach_disk import AttachDisk
+from .bridge import Bridge
 from .clone import Clone
 from .create import Create
 from .delete import Delete
 from .delete_snapshot import DeleteVmSnapshot
 from .detach_disk import DetachDisk
 from .export import Export
+from .host_fix import Fix, Setup
 from .identity import RenewVmIdentity
 from .images import AddImage, RemoveImage
 from .nics import AttachNic, DetachNic
@@ -29,9 +32,9 @@ from .template import SetTemplate
 REQUESTS: dict[str, type[Request]] = {
     each.operation: each
     for each in (
-        AddImage, AttachDisk, AttachNic, Autostart, Clone, Create, Delete, DeleteVmSnapshot, DetachDisk, DetachNic,
-        Export, Pause, PowerOff, PruneSnapshots, PurgeTrash, Reboot, RemoveImage, Rename, RenewVmIdentity, Resize,
-        RestoreTrash, Resume, Rollback, SetMemory, SetStorageOptions, SetTemplate, SetVcpus, Shutdown, SnapshotAll,
-        Start, TakeVmSnapshot,
+        AddImage, Adopt, AttachDisk, AttachNic, Autostart, Bridge, Clone, Create, Delete, DeleteVmSnapshot, DetachDisk,
+        DetachNic, Export, Fix, Pause, PowerOff, PruneSnapshots, PurgeTrash, Reboot, RemoveImage, Rename,
+        RenewVmIdentity, Resize, RestoreTrash, Resume, Rollback, SetMemory, SetStorageOptions, SetTemplate, SetVcpus,
+        Setup, Shutdown, SnapshotAll, Start, TakeVmSnapshot,
     )
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Self
@@ -24,14 +24,17 @@ from ..model.errors import (
     WrongState,
     ZfsUnavailable,
 )
+from ..model.finding import Finding
 from ..model.firmware import FirmwarePair
-from ..model.inventory import Domain, Inventory, Snapshot, SnapshotSet, Vm
+from ..model.host_facts import HostFacts
+from ..model.inventory import Dataset, Domain, Inventory, Snapshot, SnapshotSet, Vm
 from ..model.os_index import Os
 from ..model.pool_topology import Group
 from ..model.sizes import format_size
 from ..model.space import floor
 from ..steps.domains import ForceOff, StartDomain, StartNetwork
 from ..steps.guests import LetGo, Quiesce
+from ..steps.host import Host
 from ..steps.snapshots import TakeSnapshot
 
 
@@ -55,7 +58,8 @@ class Facts:
 @dataclass(frozen=True)
 class View:
     """All that a plan is made from. now: aware, in UTC; uid: who asks; random: for new UUIDs and addresses;
-    holder(lock): the job that holds what no two may hold, or the empty string."""
+    holder(lock): the job that holds what no two may hold, or the empty string; host, findings: as the last check saw
+    them, None before the first one."""
 
     inventory: Inventory
     config: Config
@@ -64,6 +68,8 @@ class View:
     uid: int = 0
     random: random.Random = field(default_factory=random.SystemRandom)
     holder: Callable[[str], str] = lambda lock: ""
+    host: HostFacts | None = None
+    findings: tuple[Finding, ...] = ()
 
     def uuid(self) -> str:
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
@@ -84,7 +90,7 @@ class View:
         if vm.domain is None:
             why = "its volumes are there, but no libvirt domain uses them"
             raise WrongState(
-                f"{vm.name} is an orphan", why, "define a domain on them with virsh define, or kvm-delete it"
+                f"{vm.name} is an orphan", why, f"kvm-adopt {vm.name} defines it again; or kvm-delete {vm.name}"
             )
         return vm.domain
 
@@ -108,20 +114,38 @@ class View:
         if self.facts.zfs:
             raise ZfsUnavailable(what, self.facts.zfs.why, self.facts.zfs.hint)
 
+    def parent(self, storage: str, what: str) -> str:
+        """The parent dataset of that storage, or of the default one. what: was not done. Raises NotFound."""
+        parents = self.inventory.parents
+        if storage and storage not in parents:
+            hint = f"there are: {', '.join(parents)}; kvm.conf(5) tells how to add one"
+            raise NotFound(what, f"there is no storage {names.shown(storage)}", hint)
+        return parents[storage] if storage else next(iter(parents.values()))
+
+    def store(self, parent: str, what: str) -> Dataset:
+        """The parent dataset of a storage as it is. what: was not done. Raises NotFound, ZfsUnavailable."""
+        if found := self.inventory.datasets.get(parent):
+            return found
+        self.need_zfs(what)
+        options = "-o mountpoint=/var/lib/libvirt/images -o compression=off -o volmode=dev"
+        raise NotFound(what, f"there is no dataset {parent}", f"create it: zfs create -p {options} {parent}")
+
     def volmode(self, parent: str) -> dict[str, str]:
         """What keeps the host from looking into a volume below `parent`: nothing where it inherits that already. Set on
         the volume itself it costs a transaction more, and the device node is made a second time."""
         store = self.inventory.datasets.get(parent)
         return {} if store and store.volmode == "dev" else {"volmode": "dev"}
 
-    def check_name_free(self, name: str) -> None:
-        """Raises AlreadyExists if a VM, a volume or a domain has the name, on any storage."""
+    def check_name_free(self, name: str, domain: str = "", volumes: Collection[str] = ()) -> None:
+        """Raises AlreadyExists if a VM, a volume or a domain has the name, on any storage, but for the domain of that
+        UUID and these volumes."""
         what, hint = f"the name {name} is taken", "choose another name"
         for parent in self.inventory.parents.values():
             for taken in (f"{parent}/{name}", f"{parent}/{name}.nvram", f"{parent}/{name}.seed"):
-                if taken in self.inventory.datasets:
+                if taken in self.inventory.datasets and taken not in volumes:
                     raise AlreadyExists(what, f"there is a dataset {taken}", hint)
-        if self.inventory.domain_named(name):
+        other = self.inventory.domain_named(name)
+        if other and other.uuid != domain:
             raise AlreadyExists(what, "libvirt has a domain of that name", hint)
 
     def check_room(self, parent: str, what: str) -> None:
@@ -160,6 +184,11 @@ class Request(ABC):
     @abstractmethod
     def subject(self, view: View) -> dict[str, str]:
         """The details that polkit's rules see: vm, uuid, dataset, target as far as they apply. Raises NotFound."""
+
+    async def look(self, host: Host) -> Self:
+        """With what a plan needs to know of the host and no view has, such as what is in a file. Most need nothing.
+        Raises KvmError."""
+        return self
 
     def release(self) -> None:  # noqa: B027 -- most hold nothing
         """Let go of what `parse` took hold of: when its job has ended, or when it becomes none."""

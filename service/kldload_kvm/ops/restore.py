@@ -1,4 +1,5 @@
-"""RestoreTrash: bring back what waits in the trash, a deleted VM or the state that a rollback gave up (ops/swap.py).
+"""RestoreTrash: bring back what waits in the trash: a deleted VM, the state that a rollback gave up (ops/swap.py), or a
+disk that was taken from a VM (ops/reattach.py).
 
 A deleted VM's volumes are moved back and its domain is defined again, which is the commit point.
 """
@@ -12,10 +13,11 @@ from typing import Any, Self
 from ..engine.plan import Guard, Plan, Step
 from ..model import names, properties
 from ..model.errors import AlreadyExists, NotFound
-from ..model.inventory import Dataset, device
-from ..model.trash import ROLLED_BACK, Entry, entries
+from ..model.inventory import Dataset, Vm, device
+from ..model.trash import ROLLED_BACK, UNDEFINED, Entry, entries
 from ..steps.domains import RestoreDomain, SetAutostart
 from ..steps.volumes import RenameVolume, SetProperty
+from .reattach import is_detached_disk, reattach
 from .request import Request, View
 from .swap import swap
 from .trash import check_fits, entry_guards, entry_locks, find_entry, remove_steps
@@ -48,6 +50,8 @@ class RestoreTrash(Request):
             raise NotFound(f"{entry.id} was not restored", "nothing is in it", f"kvm-trash purge {entry.id} removes it")
         if entry.reason == ROLLED_BACK:
             return swap(view, entry, self.operation, self.name, self.force)
+        if is_detached_disk(view, entry):
+            return reattach(view, entry, self.operation, self.name)
         name = self.name or entry.name
         moved = self._targets(view, entry, name)
         taken = view.inventory.domains.get(entry.uuid)
@@ -83,12 +87,9 @@ class RestoreTrash(Request):
     def _targets(self, view: View, entry: Entry, name: str) -> dict[str, str]:
         """Where each volume goes. Raises AlreadyExists, naming what is there."""
         what = f"{entry.id} was not restored"
-        if there := view.inventory.vm(entry.vm):
-            hint = f"delete it first: kvm-delete {there.name}"
-            if not any(volume.name.endswith(f"/{entry.name}") for volume in entry.volumes):
-                moves = "; ".join(f"zfs rename {v.name} {_before(entry, v)}" for v in entry.volumes)
-                hint = f"it is a disk that was taken out of it: {moves}, and virsh attach-disk {there.name}"
-            raise AlreadyExists(what, f"its VM is there, as {there.name}", hint)
+        there = view.inventory.vm(entry.vm)
+        if there and not _is_rest_of(there, entry):
+            raise AlreadyExists(what, f"its VM is there, as {there.name}", f"delete it first: kvm-delete {there.name}")
         view.check_name_free(name)
         check_fits(what, entry.parent, name)
         moved = {volume.name: f"{entry.parent}/{_renamed(volume, entry.name, name)}" for volume in entry.volumes}
@@ -96,6 +97,12 @@ class RestoreTrash(Request):
             if target in view.inventory.datasets:
                 raise AlreadyExists(what, f"there is a dataset {target}", "restore it under another name: --name")
         return moved
+
+
+def _is_rest_of(vm: Vm, entry: Entry) -> bool:
+    """Whether it is what stayed of a VM when its domain was undefined and the rest went to the trash."""
+    targets = [{each.properties.get(properties.TARGET, "") for each in group} for group in (vm.volumes, entry.volumes)]
+    return entry.reason == UNDEFINED and vm.domain is None and not targets[0] & targets[1]
 
 
 def _before(entry: Entry, volume: Dataset) -> str:

@@ -71,7 +71,7 @@ def check_fits(what: str, parent: str, vm: str, snapshot: str = "") -> None:
 
 
 def entry_properties(vm: Vm, reason: str, uid: int) -> dict[str, str]:
-    """The properties of a trash entry. reason: deleted or rolled-back."""
+    """The properties of a trash entry. reason: deleted, rolled-back or undefined."""
     domain = pack(vm.domain.xml) if vm.domain else ""
     values = {
         properties.VM: vm.id,

@@ -37,7 +37,8 @@ class GuestsStep(Step):
 class HoldGuests(GuestsStep):
     """Hold guests still: frozen by their agents, or else paused. Undo lets all of them go.
 
-    After the step `_guests` of the results says of each, by UUID: consistency, how it is held, and since when.
+    After the step `_guests` of the results says of each, by UUID: consistency, how it is held, and since when; once it
+    was let go, also for how many seconds it was held.
     """
 
     kind = "guests.hold"
@@ -133,7 +134,7 @@ async def _let_all_go(host: Host, guests: dict[str, str], run: Run) -> tuple[dic
                 unanswered.append(guests[uuid])
         if since := held.get(uuid, {}).get("since"):
             seconds[uuid] = round(time.monotonic() - since, 3)
-        held[uuid] = {**held.get(uuid, {}), "how": "", "since": 0.0}
+        held[uuid] = {**held.get(uuid, {}), "how": "", "since": 0.0, "held": seconds.get(uuid, 0.0)}
 
     await _cohorts(guests, let_go)
     if left:

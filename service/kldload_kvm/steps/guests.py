@@ -54,7 +54,7 @@ class Quiesce(DomainStep):
         return await host.agent.answers(self.uuid) and await host.agent.frozen(self.uuid)
 
     async def undo(self, host: Host, run: Run) -> None:
-        await release(host, self.uuid, run)
+        run.results.update(await release(host, self.uuid, run))
 
 
 @step_kind

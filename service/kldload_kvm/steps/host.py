@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from ..config import Config
 from ..engine.plan import Guard
 from ..images.conversion import Units
+from ..images.disk_files import identity
+from ..images.own_thread import in_own_thread
 from ..model import properties
 from ..model.domain_xml import digest
 from ..model.errors import KvmError, LibvirtUnavailable
 from ..model.inventory import Inventory
+from ..model.source_disks import BLOCK, FILE
 from ..virt.agent import Agent
 from ..virt.domains import Virt
 from ..zfs import listing
@@ -25,11 +30,31 @@ from ..zfs.pools import read_only
 
 log = logging.getLogger(__name__)
 
+LINK = "link:"
+"""Before the name of a network interface that a step touches."""
+
+
+class HostUnits(Units, Protocol):
+    """systemd, as the steps use it. Each raises KvmError."""
+
+    async def active(self, units: Iterable[str]) -> dict[str, bool]: ...
+
+    async def enabled(self, unit: str) -> bool: ...
+
+    async def enable(self, unit: str) -> None: ...
+
+    async def disable(self, unit: str) -> None: ...
+
+
+async def unchecked() -> None:
+    """Nobody checks this host."""
+
 
 @dataclass
 class Host:
     """published() is called when something else than a job has changed the inventory, so that the bus tells of it;
-    images_changed() when a job has changed what an image store holds."""
+    images_changed() when a job has changed what an image store holds; check_again() has the host checked anew, for a
+    plan that goes by what is found."""
 
     config: Config
     inventory: Inventory
@@ -37,9 +62,10 @@ class Host:
     devices: Devices
     virt: Virt
     agent: Agent
-    units: Units
+    units: HostUnits
     published: Callable[[], None] = lambda: None
     images_changed: Callable[[], Awaitable[None]] | None = None
+    check_again: Callable[[], Awaitable[object]] = unchecked
 
     async def moved(self, guards: tuple[Guard, ...]) -> list[str]:
         """Which guards do not hold any more, in words; read from the host, not from the inventory."""
@@ -59,6 +85,8 @@ class Host:
                     found.append(f"the VM is {state}, and was {guard.value}")
             elif guard.what == "image":
                 found += await asyncio.to_thread(_moved_image, guard)
+            elif guard.what in (FILE, BLOCK):
+                found += await moved_disk(guard.what, guard.name, guard.value)
             elif guard.what == "in-no-drive":
                 users = sorted(d.name for d in self.inventory.domains.values() if guard.name in d.cdroms)
                 found += [f"{guard.name} is in the CD drive of {', '.join(users)} now"] if users else []
@@ -71,6 +99,8 @@ class Host:
     async def hindrance(self, touched: tuple[str, ...]) -> str:
         """Why it cannot be told yet what was done to these: libvirt is away, or a storage is not there, or cannot be
         written to."""
+        if touched and all(name.startswith(LINK) for name in touched):
+            return ""  # whoever is cut off the network must not wait for libvirt
         try:
             present, _ = await listing.named(self.zfs, self.parents_of(touched))
             await self.virt.networks()
@@ -111,10 +141,16 @@ class Host:
         done = await _tried(self.refresh_touched(touched))
         return frozenset(filter(_is_zfs, touched)) if done else frozenset()
 
-    async def settle(self, touched: tuple[str, ...], known: frozenset[str] = frozenset()) -> None:
-        """Read again what a job has touched, with a constant number of zfs commands. known: what it has not touched
-        since that was read."""
+    async def settle(self, touched: tuple[str, ...], ahead: Awaitable[frozenset[str]] | None = None) -> None:
+        """Read again what a job has touched, with a constant number of zfs commands. ahead: the reading, under way, of
+        what it has not touched since."""
+        await asyncio.gather(self._settle_zfs(touched, ahead), self._settle_others(touched))
+
+    async def _settle_zfs(self, touched: tuple[str, ...], ahead: Awaitable[frozenset[str]] | None) -> None:
+        known = await ahead if ahead else frozenset[str]()
         await _tried(self.refresh_touched(tuple(name for name in touched if name not in known)))
+
+    async def _settle_others(self, touched: tuple[str, ...]) -> None:
         for name in touched:
             if name.startswith("domain:"):
                 await _tried(self.refresh_domain(name.removeprefix("domain:")))
@@ -160,6 +196,24 @@ class Host:
         for snapshot in snapshots:
             self.inventory.put_snapshot(snapshot)
 
+    async def refresh_named(self, names: list[str]) -> None:
+        """Read again datasets and snapshots that others have changed, with one command. Of what a job of ours has
+        changed meanwhile its own reading is the newer one."""
+        with self.inventory.noting() as newer:
+            datasets, snapshots = await listing.named(self.zfs, names)
+        present = {d.name: d for d in datasets}
+        taken = {f"{s.dataset}@{s.name}": s for s in snapshots}
+        for name in (each for each in names if each not in newer):
+            if name in taken:
+                self.inventory.put_snapshot(taken[name])
+            elif "@" in name:
+                self.inventory.remove_snapshot(*name.split("@", 1))
+            elif name in present:
+                known = self.inventory.datasets.get(name)
+                self.inventory.put_dataset(replace(present[name], bookmarks=known.bookmarks if known else ()))
+            else:
+                self.inventory.remove_dataset(name)
+
     async def refresh_domain(self, uuid: str) -> None:
         """Read one domain again; while libvirt is away the last known state stays."""
         try:
@@ -184,6 +238,12 @@ class Host:
         self.inventory.usage_read(int(time.time()), names)
 
 
+async def moved_disk(kind: str, path: str, was: str) -> list[str]:
+    """Whether a file or device that a domain of others has as a disk is what it was, by its identity."""
+    now = await in_own_thread("disk of a domain", partial(identity, kind, path))
+    return [] if now == was else [f"{path} {'has been changed' if now else 'is gone'}"]
+
+
 def _moved_image(guard: Guard) -> list[str]:
     """Whether the file of an image is the one it was, as far as its size tells."""
     try:
@@ -194,7 +254,7 @@ def _moved_image(guard: Guard) -> list[str]:
 
 
 def _is_zfs(touched: str) -> bool:
-    return not touched.startswith(("domain:", "images:"))
+    return not touched.startswith(("domain:", "images:", LINK))
 
 
 async def _tried(work: Awaitable[None]) -> bool:

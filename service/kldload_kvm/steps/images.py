@@ -92,6 +92,7 @@ class ConvertImage(Step):
     """Write an image of a store into a volume that a step before created; undo leaves it to that step."""
 
     kind = "image.convert"
+    early = True
     path: str
     format: Format
     virtual_size: int

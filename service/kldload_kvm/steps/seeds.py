@@ -28,6 +28,7 @@ class WriteSeed(SeedStep):
     """A new VM's seed."""
 
     kind = "seed.write"
+    early = True
     secrets = frozenset({"user"})  # holds a password's hash
     dataset: str
     meta: str
@@ -47,6 +48,7 @@ class WriteCloneSeed(SeedStep):
     """A clone's seed: its origin's, with an instance-id and host name of its own, so that cloud-init starts afresh."""
 
     kind = "seed.write-clone"
+    early = True
     parallel = True
     origin: str
     dataset: str

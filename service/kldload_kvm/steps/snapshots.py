@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from ..model import properties
 from ..model.domain_xml import left_out, pack
 from ..model.errors import Busy, HasClones, InconsistentSnapshot, KvmError, NotFound
 from ..model.inventory import Domain
+from ..model.sharing import others_on
 from ..zfs import listing, snapshots
 from .host import Host
 
@@ -41,7 +43,7 @@ class TakeSnapshot(Step):
         return self.names
 
     async def do(self, host: Host, run: Run) -> dict[str, Any]:
-        consistency = run.results.get("consistency") or (await unquiesced(host, self.uuid) if self.uuid else "off")
+        consistency = run.results.get("consistency") or await unquiesced(host, self.uuid, self.datasets)
         if self.require and falls_short(consistency, self.require):
             raise InconsistentSnapshot(
                 f"the snapshot @{self.name} was not taken",
@@ -111,10 +113,15 @@ class TakeSnapshots(Step):
         return {"snapshots": taken, "missing": missing}
 
     def _groups(self, reached: dict[str, str], domains: dict[str, Domain | None]) -> list[dict[str, dict[str, str]]]:
+        of = self._volumes_of()
+        return [volume_values(tuple(of[vm]), self.snapshot_kind, each, domains[vm]) for vm, each in reached.items()]
+
+    def _volumes_of(self) -> dict[str, list[str]]:
+        """The volumes of each VM."""
         of: dict[str, list[str]] = defaultdict(list)
         for dataset, owner in self.volumes.items():
             of[owner].append(dataset)
-        return [volume_values(tuple(of[vm]), self.snapshot_kind, each, domains[vm]) for vm, each in reached.items()]
+        return of
 
     async def _reached(self, host: Host, run: Run) -> dict[str, str]:
         """The consistency of each VM's snapshot: what was reached by holding it still, or by its state of this moment.
@@ -128,9 +135,11 @@ class TakeSnapshots(Step):
         else:
             unknown = "off"  # no domain is there to write
         reached = {}
-        for vm in dict.fromkeys(self.volumes.values()):
+        for vm, datasets in self._volumes_of().items():
             uuid = self.uuids[vm]
             state = UNQUIESCED.get(states[uuid], "crash") if uuid in states else unknown
+            if others_write(host, uuid, datasets):
+                state = "crash"
             reached[vm] = str(held.get(uuid, {}).get("consistency") or state)
         return reached
 
@@ -170,8 +179,13 @@ UNQUIESCED = {"shutoff": "off", "paused": "paused"}
 """The consistency by the state of a domain that nobody quiesced; of any other state it is the least."""
 
 
-async def unquiesced(host: Host, uuid: str) -> str:
-    """The consistency of a VM that nobody quiesced: off or paused if it is that, at this very moment."""
+async def unquiesced(host: Host, uuid: str, datasets: Iterable[str]) -> str:
+    """The consistency of a VM that nobody quiesced: off or paused if it is that, at this very moment. uuid: of its
+    domain, empty if it has none."""
+    if others_write(host, uuid, datasets):
+        return "crash"
+    if not uuid:
+        return "off"
     try:
         state = await host.virt.state(uuid)
     except NotFound:
@@ -179,6 +193,11 @@ async def unquiesced(host: Host, uuid: str) -> str:
     except KvmError:
         return "crash"  # nobody knows, so it is the least
     return UNQUIESCED.get(state, "crash")
+
+
+def others_write(host: Host, uuid: str, datasets: Iterable[str]) -> bool:
+    """Whether a domain that is not the VM's own runs on its volumes."""
+    return any(others_on(host.inventory, uuid, dataset) for dataset in datasets)
 
 
 async def own_snapshots(host: Host, names: tuple[str, ...], run: Run) -> list[str]:

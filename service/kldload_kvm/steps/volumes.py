@@ -55,6 +55,7 @@ class CreateVolume(Creating):
     """A thin volume of `size` bytes, with native and user properties."""
 
     kind = "volume.create"
+    early = True
     parallel = True
     dataset: str
     size: int
@@ -76,6 +77,7 @@ class NoteWritten(Step):
     """Note how much is written to new volumes, before a domain has them that anybody can start: see was_written."""
 
     kind = "volume.note-written"
+    early = True
     datasets: tuple[str, ...]
 
     def describe(self) -> str:
@@ -97,6 +99,7 @@ class CloneVolume(Creating):
     """A clone of a snapshot, with native and user properties."""
 
     kind = "volume.clone"
+    early = True
     parallel = True
     snapshot: str
     dataset: str
@@ -447,6 +450,7 @@ class WriteFirmwareVariables(Step):
     """Fill a new volume from the firmware's template of UEFI variables. Undo leaves it to the volume's own."""
 
     kind = "volume.write-firmware-variables"
+    early = True
     dataset: str
     template: str
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -24,18 +25,43 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY = (0.2, 0.5, 1.0, 2.0, 5.0)
+LIFECYCLE: dict[int, tuple[str, dict[int, str]]] = {
+    libvirt.VIR_DOMAIN_EVENT_DEFINED: ("defined", {
+        libvirt.VIR_DOMAIN_EVENT_DEFINED_ADDED: "added",
+        libvirt.VIR_DOMAIN_EVENT_DEFINED_UPDATED: "updated",
+        libvirt.VIR_DOMAIN_EVENT_DEFINED_RENAMED: "renamed",
+        libvirt.VIR_DOMAIN_EVENT_DEFINED_FROM_SNAPSHOT: "from-snapshot",
+    }),
+    libvirt.VIR_DOMAIN_EVENT_UNDEFINED: ("undefined", {
+        libvirt.VIR_DOMAIN_EVENT_UNDEFINED_REMOVED: "removed",
+        libvirt.VIR_DOMAIN_EVENT_UNDEFINED_RENAMED: "renamed",
+    }),
+    libvirt.VIR_DOMAIN_EVENT_STARTED: ("started", {libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED: "migrated"}),
+    libvirt.VIR_DOMAIN_EVENT_STOPPED: ("stopped", {
+        libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "shutdown",
+        libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "destroyed",
+        libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED: "migrated",
+        libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED: "saved",
+    }),
+}  # fmt: skip
+"""What libvirt calls a domain's life, in words: what happened, and how; nothing for what nobody here asks about."""
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 6
 
 
 class Connection:
-    """on_event(domain uuid) for anything that happened to a domain; on_agent(uuid) when a guest's agent has connected;
-    on_connect() and on_lost() as it comes and goes. All are called on the event loop."""
+    """on_lifecycle(domain uuid, what happened, how) for a domain that came, went, started or stopped, as in LIFECYCLE,
+    and then, as for anything else that happened to one, on_event(uuid, at), at being when libvirt told of it, in
+    seconds since 1970; on_agent(uuid) when a guest's agent has connected; on_network() when a network of libvirt's
+    came, went, started or stopped; on_connect() and on_lost() as the connection comes and goes. All are called on the
+    event loop."""
 
     def __init__(self, uri: str = "qemu:///system") -> None:
         self.uri = uri
         self.version = ""
-        self.on_event: Callable[[str], None] = lambda uuid: None
+        self.on_event: Callable[[str, float], None] = lambda uuid, at: None
+        self.on_lifecycle: Callable[[str, str, str], None] = lambda uuid, what, how: None
         self.on_agent: Callable[[str], None] = lambda uuid: None
+        self.on_network: Callable[[], None] = lambda: None
         self.on_connect: Callable[[], None] = lambda: None
         self.on_lost: Callable[[], None] = lambda: None
         self._conn: libvirt.virConnect | None = None
@@ -94,10 +120,8 @@ class Connection:
         with _where_supported():
             conn.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
             conn.registerCloseCallback(lambda *_: self._soon(self._lost.set), None)
-        number = conn.getLibVersion()
-        self.version = f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+        self.version = ".".join(map(str, version_of(conn)))
         for event in (
-            libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
             libvirt.VIR_DOMAIN_EVENT_ID_REBOOT,
             libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON,
             libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
@@ -105,24 +129,42 @@ class Connection:
             libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
         ):
             conn.domainEventRegisterAny(None, event, self._domain_event, None)
+        conn.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle_event, None)
         conn.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._agent_event, None)
+        with _where_supported():
+            conn.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, self._network_event, None)
         return conn
 
     def _domain_event(self, conn: Any, domain: libvirt.virDomain, *details: Any) -> None:
-        self._soon(self.on_event, domain.UUIDString())
+        self._soon(self.on_event, domain.UUIDString(), time.time())
+
+    def _lifecycle_event(self, conn: Any, domain: libvirt.virDomain, event: int, detail: int, opaque: Any) -> None:
+        what, how = LIFECYCLE.get(event, ("", {}))
+        self._soon(self.on_lifecycle, domain.UUIDString(), what, how.get(detail, ""))
+        self._soon(self.on_event, domain.UUIDString(), time.time())
 
     def _agent_event(self, conn: Any, domain: libvirt.virDomain, state: int, reason: int, opaque: Any) -> None:
         if state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED:
             self._soon(self.on_agent, domain.UUIDString())
+
+    def _network_event(self, conn: Any, network: libvirt.virNetwork, *details: Any) -> None:
+        self._soon(self.on_network)
 
     def _soon(self, function: Callable[..., None], *args: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has been closed: the service is ending
             self._loop.call_soon_threadsafe(function, *args)
 
 
+def version_of(conn: libvirt.virConnect) -> tuple[int, int, int]:
+    """libvirt's version, such as (11, 3, 0)."""
+    number = conn.getLibVersion()
+    return number // 1_000_000, number // 1000 % 1000, number % 1000
+
+
 @contextlib.contextmanager
 def _where_supported() -> Iterator[None]:
-    """A driver that runs in our own process (test:///) has no connection that could be lost."""
+    """A driver that runs in our own process (test:///) has no connection that could be lost; and where libvirt has no
+    driver of networks, nothing is told of them."""
     try:
         yield
     except libvirt.libvirtError as fault:

@@ -11,8 +11,12 @@ from ..model.addresses import from_agent, from_libvirt
 from ..model.domain_xml import facts
 from ..model.errors import NotFound, TimedOut
 from ..model.inventory import IO_ERROR, NO_SPACE, Domain
+from ..model.source_disks import Kept
+from ..model.usage import Usage, usage
 from ..waiting import until
 from .changes import Changes
+from .connection import Connection
+from .pools import Pools
 
 GET_INTERFACES = '{"execute": "guest-network-get-interfaces"}'
 AGENT_SECONDS = 5
@@ -27,6 +31,14 @@ STATES = {
     libvirt.VIR_DOMAIN_PMSUSPENDED: "suspended",
 }
 STOPPED = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
+FIGURES = (
+    libvirt.VIR_DOMAIN_STATS_CPU_TOTAL
+    | libvirt.VIR_DOMAIN_STATS_BALLOON
+    | libvirt.VIR_DOMAIN_STATS_BLOCK
+    | libvirt.VIR_DOMAIN_STATS_INTERFACE
+)
+# Of one that is off libvirt would open each disk; of one that is busy it gives what it can give without waiting.
+OF_RUNNING = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 # What `virsh undefine` would take along is ours to keep or in ZFS already: the variables are a volume.
 UNDEFINE = (
     libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
@@ -37,7 +49,16 @@ UNDEFINE = (
 
 
 class Virt(Changes):
-    """The calls, over one connection."""
+    """The calls, over one connection. starting: UUIDs of the domains that we are starting right now."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.pools = Pools(connection)
+        self.starting: set[str] = set()
+
+    @property
+    def connected(self) -> bool:
+        return self.connection.connected
 
     async def domains(self) -> list[Domain]:
         """All domains."""
@@ -68,6 +89,15 @@ class Virt(Changes):
 
         await self.connection.call(f"the libvirt network {name} was not started", work)
 
+    async def network_autostart(self, name: str) -> bool:
+        """Whether a network starts by itself. Raises KvmError."""
+        what = f"the libvirt network {name} cannot be read"
+        return await self.connection.call(what, lambda c: bool(c.networkLookupByName(name).autostart()))
+
+    async def set_network_autostart(self, name: str, on: bool) -> None:
+        what = f"the autostart of the libvirt network {name} was not changed"
+        await self.connection.call(what, lambda c: c.networkLookupByName(name).setAutostart(int(on)))
+
     async def define(self, xml: str) -> None:
         # Without libvirt's validation, which takes longer than all the rest of it: what we write is held against
         # libvirt's schema by the tests, and the rest libvirt wrote itself.
@@ -77,7 +107,11 @@ class Virt(Changes):
         await self._on(uuid, "the domain was not undefined", lambda d: d.undefineFlags(UNDEFINE))
 
     async def start(self, uuid: str) -> None:
-        await self._on(uuid, "the VM was not started", lambda d: d.isActive() or d.create())
+        self.starting.add(uuid)
+        try:
+            await self._on(uuid, "the VM was not started", lambda d: d.isActive() or d.create())
+        finally:
+            self.starting.discard(uuid)
 
     async def force_off(self, uuid: str) -> None:
         await self._on(uuid, "the VM was not forced off", lambda d: d.isActive() and d.destroy())
@@ -98,6 +132,18 @@ class Virt(Changes):
         """The state as in the Vm interface. Raises NotFound."""
         return await self._on(uuid, "the VM's state cannot be read", lambda d: STATES.get(d.state()[0], "shutoff"))
 
+    async def kept_of(self, uuid: str) -> Kept:
+        """What libvirt keeps of a domain besides its definition. Raises NotFound."""
+
+        def work(domain: libvirt.virDomain) -> Kept:
+            return Kept(
+                bool(domain.hasManagedSaveImage()),
+                tuple(sorted(each.getName() for each in domain.listAllSnapshots())),
+                tuple(sorted(each.getName() for each in domain.listAllCheckpoints())),
+            )
+
+        return await self._on(uuid, "what libvirt keeps of the domain cannot be read", work)
+
     async def states(self) -> dict[str, str]:
         """Every domain's state by its UUID, as in the Vm interface, by one question."""
 
@@ -106,6 +152,15 @@ class Virt(Changes):
             return {domain.UUIDString(): STATES.get(stats.get("state.state"), "shutoff") for domain, stats in found}
 
         return await self.connection.call("the states of the domains cannot be read", work)
+
+    async def usage(self) -> dict[str, Usage]:
+        """What each running domain uses, by its UUID, by one question."""
+
+        def work(conn: libvirt.virConnect) -> dict[str, Usage]:
+            found = conn.getAllDomainStats(FIGURES, OF_RUNNING)
+            return {domain.UUIDString(): usage(figures) for domain, figures in found}
+
+        return await self.connection.call("what the domains use cannot be read", work)
 
     async def shutdown(self, uuid: str, timeout: float) -> None:
         """Ask the guest to shut down and wait until it is off. Raises TimedOut; the guest then goes on running."""

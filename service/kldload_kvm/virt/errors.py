@@ -28,6 +28,8 @@ def error_from(what: str, fault: libvirt.libvirtError) -> KvmError:
         return WrongState(what, why, "")
     if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
         return Busy(what, why, "libvirt is at work on this VM: try again")
+    if "No more available PCI" in why:
+        return WrongState(what, "all places for devices that it has while it runs are taken", "shut it down first")
     if code in AGENT:
         return GuestFailed(what, why, "is qemu-guest-agent running in the guest?")
     return LibvirtFailed(what, why, "journalctl -u libvirtd, and /var/log/libvirt/qemu/NAME.log, may tell more")

@@ -1,4 +1,4 @@
-"""udev's news of block devices: the links below /dev/zvol that come and go. No polling."""
+"""udev's news: the links below /dev/zvol that appear, and bridges that come and go. No polling."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ PREFIX = "/dev/zvol/"
 
 
 class UdevWatch:
-    """appeared(dataset) is called on the event loop for each link that udev has made."""
+    """On the event loop appeared(dataset) is called for each link that udev has made, and bridged() for each bridge
+    that has come or gone."""
 
-    def __init__(self, appeared: Callable[[str], None]) -> None:
-        self._appeared = appeared
+    def __init__(self, appeared: Callable[[str], None], bridged: Callable[[], None]) -> None:
+        self._appeared, self._bridged = appeared, bridged
         self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
         self._monitor.filter_by("block")
+        self._monitor.filter_by("net", "bridge")
 
     def start(self) -> None:
         """Begin to listen; events from now on are seen."""
@@ -28,7 +30,9 @@ class UdevWatch:
 
     def _read(self) -> None:
         while (device := self._monitor.poll(timeout=0)) is not None:
-            if device.action != "remove":
+            if device.subsystem == "net":
+                self._bridged()
+            elif device.action != "remove":
                 for link in device.device_links:
                     if link.startswith(PREFIX):
                         self._appeared(link.removeprefix(PREFIX))

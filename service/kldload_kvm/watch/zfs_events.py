@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from ..zfs.events import Event, follow
@@ -18,16 +19,18 @@ PAUSE, LONGEST_PAUSE = 5.0, 60.0
 
 
 class ZfsWatch:
-    """changed(dataset) is called for each event of a dataset; lost() when events may have been missed."""
+    """changed(dataset, action, at) is called for each event of a dataset; at: when that was, in seconds since 1970, or
+    0 for one of the backlog. lost(why) when events may have been missed: gap, reader or pool."""
 
-    def __init__(self, changed: Callable[[str], None], lost: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[str, str, float], None], lost: Callable[[str], None]) -> None:
         self._changed, self._lost = changed, lost
-        self._last = 0
+        self._last, self._began = 0, 0.0
 
     async def keep(self) -> None:
         """Follow the events, and follow them again, until cancelled."""
         told, pause = "", PAUSE
         while True:
+            self._began = time.time()
             self._last = 0  # a module that was loaded anew counts from one again
             try:
                 async for event in follow():
@@ -38,14 +41,16 @@ class ZfsWatch:
                     told = str(fault)
                     log.warning("ZFS's events cannot be followed: %s", fault)
                 pause = min(pause * 2, LONGEST_PAUSE)
-            self._lost()
+            self._lost("reader")
             await asyncio.sleep(pause)
 
     def _seen(self, event: Event) -> None:
         if event.eid <= self._last:
             return
         if self._last and event.eid != self._last + 1:
-            self._lost()
+            self._lost("gap")
         self._last = event.eid
+        if event.kind.startswith("pool_"):  # one has come or gone, with all that is in it
+            self._lost("pool")
         if event.dataset:
-            self._changed(event.dataset)
+            self._changed(event.dataset, event.action, event.at if event.at >= self._began else 0.0)

@@ -77,9 +77,11 @@ class Zfs:
 
     async def create_container(self, name: str, properties: Mapping[str, str]) -> None:
         """A filesystem that is never mounted, with any missing parents, which get canmount=off too."""
-        await self.run(
-            f"{name} was not created", "create", "-p", "-u", *_options({"canmount": "off", **properties}), name
-        )
+        await self.create_filesystem(name, {"canmount": "off", **properties})
+
+    async def create_filesystem(self, name: str, properties: Mapping[str, str]) -> None:
+        """A filesystem that is not mounted yet, with any missing parents."""
+        await self.run(f"{name} was not created", "create", "-p", "-u", *_options(properties), name)
 
     async def clone(self, snapshot: str, name: str, properties: Mapping[str, str]) -> None:
         what = f"{snapshot} was not cloned to {name}"

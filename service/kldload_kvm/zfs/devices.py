@@ -13,15 +13,17 @@ import fcntl
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from ..model.errors import Busy, TimedOut, ZfsFailed
+from ..model.foreign_image import SECTOR
 from ..model.inventory import device
 
 BLKZNAME = 0x8100127D  # _IOR(0x12, 125, char[256]): zvol_ioctl in OpenZFS; 0x127d alone would be a discard
 CHUNK = 1 << 20
+BLOCK = Path("/sys/dev/block")
 RELINKING = 15.0
 MOVING = (errno.ENOENT, errno.ENXIO, errno.ESTALE, errno.EBUSY)
 A = TypeVar("A")
@@ -90,9 +92,25 @@ class Devices:
 
     async def check_closed(self, dataset: str) -> None:
         """Raises Busy, naming who, if a program on this host has the volume's node open."""
-        if holders := await asyncio.to_thread(_holders, device(dataset)):
+        if users := await asyncio.to_thread(holders, device(dataset)):
             hint = "end it, or shut the VM down, and try again"
-            raise Busy(f"the volume {dataset} is in use", f"its device is open in {', '.join(holders)}", hint)
+            raise Busy(f"the volume {dataset} is in use", f"its device is held by {', '.join(users)}", hint)
+
+
+def sizes(datasets: Iterable[str]) -> dict[str, int]:
+    """What the kernel says of the sizes of volumes' nodes, in bytes, without opening any; those without a node are left
+    out. A link may be another volume's after a rename: a hint, and no more."""
+    found = {}
+    for dataset in datasets:
+        with contextlib.suppress(OSError, ValueError):
+            found[dataset] = size_of(Path(device(dataset)).stat().st_rdev)
+    return found
+
+
+def size_of(number: int) -> int:
+    """The size in bytes of the block device of that number. Raises OSError or ValueError where it is not told."""
+    sectors = (BLOCK / f"{os.major(number)}:{os.minor(number)}" / "size").read_text(encoding="ascii")
+    return int(sectors) * SECTOR  # in units of 512 bytes, whatever the device's own are
 
 
 def is_node_of(path: str, dataset: str) -> bool:
@@ -155,28 +173,57 @@ def _read(path: str, dataset: str, most: int) -> bytes:
         os.close(fd)
 
 
-def _holders(path: str) -> list[str]:
+def holders(path: str) -> list[str]:
     """The programs that have a block device open, or what in the kernel holds it, by name."""
     try:
         number = Path(path).stat().st_rdev
     except FileNotFoundError:
         return []
-    held = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/holders")
-    found = [f"{each.name} (device mapper or RAID)" for each in held.glob("*")]
+    node = f"{os.major(number)}:{os.minor(number)}"
+    found = [f"{_mapped(each)} (device mapper or RAID)" for each in Path(f"/sys/dev/block/{node}/holders").glob("*")]
+    found += [f"the file system on {where}" for where in _mounted(node)]
+    return found + programs_with(lambda each: each.st_rdev == number and stat.S_ISBLK(each.st_mode))
+
+
+def programs_with(is_it: Callable[[os.stat_result], bool], writing: bool = False) -> list[str]:
+    """The programs, but this one, that have something open, by name. writing: only those that have it open for that."""
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
-        if process.name != str(os.getpid()) and _has_open(process, number):
+        if process.name != str(os.getpid()) and _has_open(process, is_it, writing):
             with contextlib.suppress(OSError):  # it has ended meanwhile
                 found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
     return found
 
 
-def _has_open(process: Path, number: int) -> bool:
+def _mapped(holder: Path) -> str:
+    """What device mapper calls it, such as vg-root, or its kernel name."""
+    try:
+        return (holder / "dm" / "name").read_text(encoding="utf-8").strip()
+    except OSError:
+        return holder.name
+
+
+def _mounted(node: str) -> list[str]:
+    """Where the host has a block device mounted: proc(5), mountinfo, of the host's own namespace if it can be read."""
+    for who in ("1", "self"):
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{who}/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+            return sorted({fields[4] for line in lines if (fields := line.split())[2] == node})
+    return []
+
+
+def _has_open(process: Path, is_it: Callable[[os.stat_result], bool], writing: bool) -> bool:
     try:
         for each in os.scandir(process / "fd"):
             with contextlib.suppress(OSError):
-                status = each.stat()
-                if status.st_rdev == number and stat.S_ISBLK(status.st_mode):
+                if is_it(each.stat()) and (not writing or _for_writing(process / "fdinfo" / each.name)):
                     return True
     except OSError:
         pass  # it ended meanwhile, or is a kernel thread
     return False
+
+
+def _for_writing(about: Path) -> bool:
+    """What proc(5) tells of a descriptor: "flags:\t0100002", in octal."""
+    lines = about.read_text(encoding="ascii").splitlines()
+    return any(int(each.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY for each in lines if each.startswith("flags:"))

@@ -1,0 +1,55 @@
+"""libvirt's qemu hook: shell over busctl, for a start of Python's own would be felt at each start of a VM."""
+
+from __future__ import annotations
+
+import string
+
+from kldload_kvm import contract_files
+from kldload_kvm.model.constants import HOOK, PREFIX, ROOT
+
+SECONDS = 60
+"""How long an answer may take; the service itself waits less."""
+
+SCRIPT = string.Template("""\
+#!/bin/sh
+# libvirt's qemu hook of kldload-kvm, in /etc/libvirt/hooks/qemu.d. Made from dbus/$interface.xml by
+# dbus/generate.py hook; not edited.
+#
+# Before a domain with volumes below /dev/zvol starts, kldload-kvmd sees to it that they are there, or says why it must
+# not start: what stands on standard error is what the user of virsh sees. Nothing else is asked of anybody, and nothing
+# is ever written to standard output, which libvirt would take for a domain's XML.
+
+[ "$$2/$$3" = prepare/begin ] || exit 0
+domain=$$(cat)
+case $$domain in */dev/zvol/*) ;; *) exit 0 ;; esac
+
+if answer=$$(busctl --system --timeout=$seconds call -- \\
+    $service $path $interface $method $types "$$domain" 2> /dev/null)
+then
+    refusal=$${answer#s \\"} refusal=$${refusal%\\"}
+    [ -n "$$refusal" ] || exit 0
+    printf '%s\\n' "$$refusal" >&2
+    exit 1
+fi
+
+# It does not answer. A domain whose volumes are all there starts all the same: a template's are read-only, and what a
+# job has moved away is missing.
+printf '%s\\n' "$$domain" | sed -n "s|.*['\\">]\\(/dev/zvol/[^'\\"<]*\\)['\\"<].*|\\1|p" | while read -r volume; do
+    [ -b "$$volume" ] || {
+        echo "$$1 was not started: its volume $$volume is not there, and kldload-kvmd does not answer;" \\
+            "systemctl status kldload-kvmd" >&2
+        exit 1
+    }
+done
+""")
+
+
+def text() -> str:
+    """The script. Raises ValueError if the contract is not what it can call."""
+    interface = contract_files.interfaces()[HOOK]
+    (prepare,) = interface.methods.values()
+    if (prepare.in_signature, prepare.out_signature) != ("s", "s"):
+        raise ValueError(f"{HOOK}.{prepare.name} takes and gives one string each")
+    return SCRIPT.substitute(
+        interface=HOOK, service=PREFIX, path=f"{ROOT}/hook", method=prepare.name, types="s", seconds=SECONDS
+    )

@@ -1,0 +1,55 @@
+"""libvirt's storage pools, as far as the service has one made: so that virt-manager and Cockpit see the volumes.
+
+Of the type "dir", never "zfs": that one destroys for good what is deleted in it, takes a volume in the trash for the
+one of that name, and destroys the storage's dataset with all that is in it when the pool is deleted (docs/libvirt.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+import libvirt
+
+from .connection import Connection
+
+XML = "<pool type='dir'><name>{}</name><target><path>{}</path></target></pool>"
+
+
+class Pools:
+    """The calls, over one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    async def all(self) -> Mapping[str, bool]:
+        """libvirt's storage pools, and whether each is active."""
+        return await self.connection.call(
+            "the storage pools cannot be listed",
+            lambda c: {each.name(): bool(each.isActive()) for each in c.listAllStoragePools()},
+        )
+
+    async def define(self, name: str, path: str) -> None:
+        """A pool of what is in a directory, which is started with libvirt from now on."""
+
+        def work(conn: libvirt.virConnect) -> None:
+            conn.storagePoolDefineXML(XML.format(escape(name), escape(path))).setAutostart(1)
+
+        await self.connection.call(f"the storage pool {name} was not defined", work)
+
+    async def start(self, name: str) -> None:
+        """Start a pool that is not active."""
+        await self.connection.call(
+            f"the storage pool {name} was not started", lambda c: c.storagePoolLookupByName(name).create()
+        )
+
+    async def undefine(self, name: str) -> None:
+        """Forget a pool; what is in it stays."""
+
+        def work(conn: libvirt.virConnect) -> None:
+            pool = conn.storagePoolLookupByName(name)
+            if pool.isActive():
+                pool.destroy()  # which only makes it inactive
+            pool.undefine()
+
+        await self.connection.call(f"the storage pool {name} was not undefined", work)
