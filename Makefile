@@ -25,10 +25,8 @@ demo: ## on a bare machine: a VM created, booted, snapshotted, ruined, rolled ba
 	@lab/demo
 
 .PHONY: test
-test: check rpm ## everything that can be proven: check, the packages, and the tests on the bench
-	@lab/lab up
-	lab/lab put build/kldload-kvm_*_all.deb /opt/kldload-kvm/kldload-kvm.deb
-	lab/lab run -- python3 -m pytest -q -m "not soak" -p no:cacheprovider --timeout 1200 /opt/kldload-kvm/tests/lab
+test: check rpm ## everything that can be proven: check, the packages, and the tests on two benches at once
+	@lab/tests
 
 .PHONY: soak
 soak: ## hours on the bench: both matrices whole, chaos, and 20 power cuts on one that loses what was not flushed
