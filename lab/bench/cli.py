@@ -32,13 +32,14 @@ def main(arguments: list[str]) -> int:
 
 def _build(chosen: argparse.Namespace) -> None:
     outer.ensure(outer.FOR_BUILDING)
-    picture = image.find_or_build()
+    picture = image.find_or_build(chosen.suite or image.RELEASE)
     disk = guests.find_or_build(full=chosen.full)
     note(f"the bench's image is {picture.directory}, its guest images are in {disk}")
 
 
 def _up(chosen: argparse.Namespace) -> None:
-    up.up(up.Wish(chosen.name, chosen.nodes, chosen.fresh, chosen.deb, chosen.memory, chosen.lossy))
+    what = (chosen.nodes, chosen.fresh, chosen.deb, chosen.memory, chosen.lossy, chosen.suite)
+    up.up(up.Wish(chosen.name, *what))
 
 
 def _down(chosen: argparse.Namespace) -> None:
@@ -93,7 +94,7 @@ def _as_json(node: Node, health: nodes.Health) -> dict[str, object]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="lab/lab", description="Real ZFS, libvirt and KVM in a Debian 13 virtual machine."
+        prog="lab/lab", description="Real ZFS, libvirt and KVM in a Debian virtual machine."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -110,13 +111,24 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--node", type=int, default=1, choices=(1, 2), help="which node (default: 1)")
         return command
 
+    def add_suite(command: argparse.ArgumentParser, otherwise: str) -> None:
+        command.add_argument(
+            "--suite",
+            default=os.environ.get("LAB_SUITE", ""),
+            choices=("", *image.SUITES),
+            metavar="|".join(image.SUITES),
+            help=f"which Debian (LAB_SUITE; default: {otherwise})",
+        )
+
     build = add("build", _build, "build the bench's image and the guest images, if they are not in the cache")
     build.add_argument("--full", action="store_true", help="the full Debian guest image too")
+    add_suite(build, image.RELEASE)
     start = add("up", _up, "start the bench and install the package built from this checkout")
     start.add_argument("--nodes", type=int, default=1, choices=(1, 2), help="how many, joined by a cable (default: 1)")
     start.add_argument("--no-deb", dest="deb", action="store_false", help="do not build and install the package")
     start.add_argument("--fresh", action="store_true", help="start anew even if a ready one is running")
     start.add_argument("--memory", default="", metavar="SIZE", help="how much each has (default: as it is, or 8G)")
+    add_suite(start, f"as it is, or {image.RELEASE}")
     start.add_argument("--lossy", action="store_true", help="on disks that lose at a `cut` what was not flushed")
     status = add("status", _status, "how the bench is; exit status 0 when all of it is ready")
     status.add_argument("--json", action="store_true", help="for programs")

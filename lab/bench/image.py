@@ -1,4 +1,4 @@
-"""The bench's own image: a Debian 13 tree by mmdebstrap, with ZFS built by dkms inside it, made into one ext4 disk.
+"""The bench's own image: a Debian tree by mmdebstrap, with ZFS built by dkms inside it, made into one ext4 disk.
 
 No loop device, no mount of ours, and no module loaded outside: mke2fs fills the file system from the tree.
 """
@@ -8,13 +8,16 @@ from __future__ import annotations
 import gzip
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from . import outer, places, recipe
 from .call import call
-from .say import step
+from .say import LabError, step
 
-RELEASE = "trixie"
+SUITES = ("trixie", "bookworm")
+"""Debian 13, which is the bench's unless another is asked for, and 12."""
+RELEASE = SUITES[0]
 DISK_SIZE = "12G"
 MMDEBSTRAP = (
     "--format=directory",
@@ -60,21 +63,24 @@ def packages() -> list[str]:
     return [line for line in lines if line]
 
 
-def find_or_build() -> BenchImage:
+def find_or_build(suite: str = RELEASE) -> BenchImage:
     """The image from the cache, or a new one (about five minutes on two cores)."""
-    key = recipe.key_of(PACKAGES, MAKEUP, RELEASE, DISK_SIZE, PRESEED, *MMDEBSTRAP)
+    if suite not in SUITES:
+        raise LabError(f"the bench cannot be made of {suite!r}", hint=f"one of {', '.join(SUITES)}")
+    key = recipe.key_of(PACKAGES, MAKEUP, suite, DISK_SIZE, PRESEED, *MMDEBSTRAP)
     found = recipe.cached("bench", key)
     if found is None:
         outer.ensure(outer.FOR_BUILDING)
-        found = recipe.built("bench", key, "the bench's image", _build)
+        found = recipe.built("bench", key, f"the bench's image ({suite})", partial(_build, suite=suite))
     return BenchImage(found)
 
 
-def _build(directory: Path) -> None:
+def _build(directory: Path, suite: str) -> None:
     image, tree = BenchImage(directory), directory / "tree"
     call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "kldload-kvm-lab", "-f", image.key])
     with step("  Debian packages, and ZFS by dkms (the longest part)"):
-        debootstrap(tree, packages(), directory / "mmdebstrap.log", f'{MAKEUP / "configure.sh"} "$1" {image.key}')
+        configure = f'{MAKEUP / "configure.sh"} "$1" {image.key}'
+        debootstrap(tree, packages(), directory / "mmdebstrap.log", configure, suite=suite)
     with step("  the disk"):
         (kernel,) = tree.glob("boot/vmlinuz-*")
         (initrd,) = tree.glob("boot/initrd.img-*")
@@ -85,7 +91,15 @@ def _build(directory: Path) -> None:
     shutil.rmtree(tree)
 
 
-def debootstrap(tree: Path, names: list[str], log: Path, customize: str = "true", variant: str = "minbase") -> None:
+def debootstrap(
+    tree: Path,
+    names: list[str],
+    log: Path,
+    customize: str = "true",
+    *,
+    variant: str = "minbase",
+    suite: str = RELEASE,
+) -> None:
     """Install Debian packages, and what they depend on, into a new directory; then run a hook on it.
 
     The variant `extract` only unpacks them.
@@ -97,7 +111,7 @@ def debootstrap(tree: Path, names: list[str], log: Path, customize: str = "true"
             *((PRESEED, f"--customize-hook={customize}") if variant != "extract" else ()),
             f"--variant={variant}",
             f"--include={','.join(names)}",
-            RELEASE,
+            suite,
             str(tree),
             outer.debian_mirror(),
         ],

@@ -33,6 +33,7 @@ class Shape:
     accelerated: bool
     memory: str = ""  # MEMORY, if nothing else is asked for
     lossy: bool = False
+    suite: str = ""
 
 
 def start(name: str, number: int, shape: Shape) -> Node:
@@ -50,7 +51,7 @@ def start(name: str, number: int, shape: Shape) -> Node:
     ssh_port, cockpit_port = _free_ports(2)
     node = Node(
         name, number, 0, str(shape.image.directory), str(shape.guests), ssh_port, cockpit_port, shape.accelerated,
-        memory=shape.memory,
+        memory=shape.memory, suite=shape.suite,
     )  # fmt: skip
     if shape.lossy:
         node = _with_servers(node)

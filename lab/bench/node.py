@@ -38,6 +38,7 @@ class Node:
     deb: str = ""  # hash of the installed package
     tests: str = ""  # hash of the tests copied in
     memory: str = ""  # 8G, if nothing else was asked for
+    suite: str = ""  # of Debian; trixie, if nothing else was asked for
     servers: dict[str, int] = dataclasses.field(default_factory=dict)  # of a lossy bench's disks: label -> pid
 
     @property

@@ -34,13 +34,16 @@ class Wish:
     deb: bool = True
     memory: str = ""  # as it is, or 8G
     lossy: bool = False
+    suite: str = ""  # of Debian: as it is, or trixie
 
 
 def up(wish: Wish) -> list[Node]:
     """Make the bench as wished: kept if it is ready, rebuilt if it is not; give its nodes."""
     start = time.monotonic()
     outer.ensure(outer.FOR_LOSSY if wish.lossy else outer.FOR_RUNNING)
-    picture = image.find_or_build()
+    suite = wish.suite or next((each.suite for each in nodes.recorded(wish.name)), "") or image.RELEASE
+    wish = replace(wish, suite=suite)
+    picture = image.find_or_build(suite)
     disk = guests.find_or_build()
     with _held(wish.name):
         ready = _ready_nodes(wish, str(picture.directory), str(disk))
@@ -137,7 +140,8 @@ def _ready_nodes(wish: Wish, picture: str, disk: str) -> list[Node]:
 
 
 def _start(wish: Wish, numbers: list[int], picture: image.BenchImage, disk: Path) -> list[Node]:
-    shape = machine.Shape(picture, disk, accel.kvm_works(picture.kernel), wish.memory, wish.lossy)
+    kvm = accel.kvm_works(picture.kernel)
+    shape = machine.Shape(picture, disk, kvm, wish.memory, wish.lossy, wish.suite)
     name, tries = wish.name, TRIES
     while True:
         how = "real KVM" if shape.accelerated else "emulation"
