@@ -1,6 +1,7 @@
 """The side of the cold boots that is on the bench. lab/boots, outside, calls it, and resets the bench between calls.
 
-    boot.py prepare WAY    VMs that start by themselves, a template, and the service made ready for that way
+    boot.py prepare WAY    a host set up by the profile, VMs that start by themselves, a template, and the service made
+                           ready for that way
     boot.py look WAY       says which run, after how long, and what is wrong
     boot.py clear          nothing is left
 
@@ -18,6 +19,7 @@ from host import (
     DEVICE,
     ROOT,
     SETUP,
+    STARTED,
     digest,
     domains,
     get,
@@ -38,6 +40,8 @@ DROP_IN = Path(f"/etc/systemd/system/{UNIT}.d/boot.conf")
 def prepare(way: str) -> dict[str, object]:
     run("sh", "-c", SETUP)
     clear()
+    run("sh", "-c", STARTED)
+    run("kvm-host", "setup", "--profile", "kvm")
     run("kvm-create", NAMES[0], "--disk", "64M", "--ram", "128", "--cpus", "1")
     write(NAMES[0], 65)
     run("kvm-clone", NAMES[0], *NAMES[1:])
@@ -49,9 +53,17 @@ def prepare(way: str) -> dict[str, object]:
     if way == "hung":
         DROP_IN.parent.mkdir(exist_ok=True)
         DROP_IN.write_text("[Service]\nExecStart=\nExecStart=/bin/sleep infinity\nTimeoutStartSec=infinity\n")
+    if found := findings():
+        raise AssertionError(f"the host was set up, and yet: {found}")
     for flush in ("sync", "zpool sync", "sync"):
         run(*flush.split())
     return {}
+
+
+def findings() -> list[str]:
+    """What kvm-host check tells a user without rights."""
+    told = json.loads(run("kvm-host", "check", "--json", user="alice", check=False).stdout)
+    return [f"{each['id']} {each['object']}: {each['found']}" for each in told]
 
 
 def look(way: str) -> dict[str, object]:
@@ -83,6 +95,7 @@ def _served(way: str) -> list[str]:
     wrong = [f"{name} is {states[name]} on the bus" for name in NAMES if states[name] != "running"]
     if (problems := get(ROOT, "Manager", "Problems")) != []:
         wrong.append(f"the service has problems: {problems}")
+    wrong += [f"after the boot, {each}" for each in findings()]
     if way == "enabled" and _started(UNIT) > _started("libvirtd.service"):
         wrong.append("libvirt was ready before the service")
     return wrong

@@ -27,6 +27,11 @@ zfs list rpool/vms/isos || zfs create -o mountpoint=/var/lib/libvirt/isos -o com
     rpool/vms/isos
 zfs list vmpool/vms || zfs create -o mountpoint=none -o volmode=dev vmpool/vms
 """
+# What the profile leaves to whoever runs the host, and the other tests stop.
+STARTED = """
+systemctl -q enable --now kldload-kvm-snapshot.timer kldload-kvm-trash.timer
+systemctl start systemd-timesyncd
+"""
 
 
 def run(

@@ -15,15 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from host import ROOT, call, data, datasets, get, remove_everything, run, wait_until, without_hook
+from host import ROOT, STARTED, call, data, datasets, get, remove_everything, run, wait_until, without_hook
 from host_faults import FAULTS, WAVES, Fault
 
 HOST = f"{ROOT}/host"
 TABLE = Path("/var/tmp/host-faults.md")
-STARTED = """
-systemctl -q enable --now kldload-kvm-snapshot.timer kldload-kvm-trash.timer
-systemctl start systemd-timesyncd
-"""
 LEFT = """
 zpool set autotrim=off rpool
 zpool set autotrim=off vmpool
