@@ -30,7 +30,8 @@ def listing(count: int) -> Samples:
 def memory(count: int) -> Samples:
     status = Path(f"/proc/{daemon_pid()}/status").read_text()
     resident = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
-    print(f"resident memory of the service, idle, ten VMs: {resident / 1024:.1f} MiB")
+    there = len(run("virsh", "list", "--all", "--name").stdout.split())
+    print(f"resident memory of the service, idle, {there} VMs: {resident / 1024:.1f} MiB")
     print(run("python3", str(Path(__file__).with_name("memory.py"))).stdout.strip(), flush=True)
     return {}
 

@@ -17,11 +17,11 @@ from typing import Any
 from dbus_next import ErrorType, Message, MessageFlag, MessageType, Variant
 from dbus_next.aio import MessageBus
 
-from ..model.constants import PREFIX
+from ..model.constants import PREFIX, ROOT
 from ..model.contract import Interface, Method
 from ..model.errors import Failed, InvalidArgument, KvmError, LimitsExceeded
 from .tree import OBJECT_MANAGER, PROPERTIES, Tree
-from .values import ROOT, plain
+from .values import plain
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,14 @@ from typing import Any
 from ..engine.engine import Engine
 from ..engine.job import Job, State
 from ..model import properties, space
+from ..model.constants import ROOT
 from ..model.foreign import missing
 from ..model.inventory import IO_ERROR, Inventory, Vm, device, is_trash, role
 from ..model.os_index import Os
 from ..model.sizes import format_size
 from ..ops.request import Facts
 from .tree import Tree
-from .values import HOOK_PATH, HOST_PATH, ROOT, ObjectPath, dictionary, job_path, storage_path, vm_path
+from .values import HOOK_PATH, HOST_PATH, ObjectPath, dictionary, job_path, storage_path, vm_path
 
 AT_ONCE = 10  # VMs of one job that say in one go that it holds them
 PROGRESS_INTERVAL, START_INTERVAL = 0.25, 0.05

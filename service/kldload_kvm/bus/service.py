@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..engine.engine import Engine
 from ..engine.job import Job
-from ..model.constants import ROOT_ACTION
+from ..model.constants import ROOT, ROOT_ACTION
 from ..model.contract import READ_ACTION, Interface, Method
 from ..model.errors import InvalidArgument, NotAuthorized, NotFound, Stale
 from ..ops.registry import REQUESTS
@@ -23,7 +23,7 @@ from .callers import Callers
 from .dispatch import Answer, Call
 from .polkit import Polkit
 from .publish import result_values
-from .values import ROOT, job_path
+from .values import job_path
 
 ACTIONS_PREFIX = "org.kldload.kvm."
 KEPT_REQUEST_IDS = 1000

@@ -15,13 +15,14 @@ from dbus_next import Variant
 
 from ..engine.engine import Engine
 from ..model import trash
+from ..model.constants import ROOT
 from ..model.errors import InvalidArgument
 from ..model.inventory import Inventory
 from ..model.tally import Tally
 from ..virt.sampler import Sample, Sampler
 from .dispatch import Answer, Call
 from .tree import Tree
-from .values import ROOT, dictionary
+from .values import dictionary
 
 Row = dict[str, Variant]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from dbus_next import Message, Variant
 
+from ..model.constants import ROOT
 from ..model.contract import PREFIX, Interface
 from .connection import Signal
-from .values import ROOT
 
 PROPERTIES = "org.freedesktop.DBus.Properties"
 OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"

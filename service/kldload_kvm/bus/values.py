@@ -6,7 +6,8 @@ from typing import Any
 
 from dbus_next import Variant
 
-ROOT = "/org/kldload/Kvm1"
+from ..model.constants import ROOT
+
 HOOK_PATH = f"{ROOT}/hook"
 HOST_PATH = f"{ROOT}/host"
 
