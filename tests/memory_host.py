@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -185,7 +185,8 @@ class MemoryVirt:
 
     async def states(self) -> dict[str, str]:
         await self._reach()
-        return {uuid: guest.state for uuid, guest in self.guests.items()}
+        off = {True: "saved", False: "shutoff"}
+        return {u: off[g.kept.saved] if g.state == "shutoff" else g.state for u, g in self.guests.items()}
 
     async def usage(self) -> dict[str, Usage]:
         await self._reach()
@@ -517,6 +518,10 @@ class MemoryDevices:
         await asyncio.sleep(0)
         if dataset in self.zfs.open:
             raise Busy(f"the volume {dataset} is in use", "its device is held by qemu", "end it")
+
+    async def writers(self, datasets: Iterable[str]) -> dict[str, list[str]]:
+        await asyncio.sleep(0)
+        return {each: ["qemu"] for each in datasets if each in self.zfs.open}
 
 
 class MemoryHost(Host):

@@ -104,6 +104,18 @@ async def test_a_volume_that_another_domain_writes_to_is_refused_and_who_that_is
 
 
 @in_loop
+async def test_a_volume_that_is_written_to_by_who_is_not_known_is_refused_to_us_too() -> None:
+    """As one that was attached to a running domain, and not to its definition."""
+    async with serving() as served:
+        await served.vm("web")
+        served.host.zfs.open.add("rpool/vms/web")
+        for starting in ((), (uuid_of("web"),)):
+            served.host.virt.starting.update(starting)
+            refusal = await prepare(served, build(spec("web")))
+            assert refusal.startswith("web was not started: its volume rpool/vms/web is open for writing in qemu")
+
+
+@in_loop
 async def test_a_volume_that_is_missing_is_named_and_where_it_is() -> None:
     async with serving() as served:
         await served.vm("web")

@@ -19,7 +19,7 @@ from kldload_kvm.watch import lifecycle
 from kldload_kvm.watch.lifecycle import MANY, Lifecycle
 from loops import followed, in_loop
 from memory_host import MemoryHost
-from world import FACTS, NOW, asking, spec, uuid_of, volumes_of
+from world import FACTS, NOW, asking, id_of, spec, uuid_of, volumes_of
 
 
 @pytest.fixture(autouse=True)
@@ -225,6 +225,20 @@ async def test_a_definition_without_our_element_or_of_a_disk_that_was_there_once
     assert "rpool/vms/new" not in watched.host.memory_zfs.picture()
 
 
+@in_loop
+async def test_one_whose_newest_definition_was_not_read_yet_keeps_its_volumes(caplog: pytest.LogCaptureFixture) -> None:
+    watched = Watched()
+    await watched.prepare("web", "other")
+    for name in ("web", "other"):
+        watched.lifecycle.happened(uuid_of(name), "defined", "updated")
+    await watched.host.refresh_domain(uuid_of("other"))
+    await watched.undefine("web")
+    await watched.undefine("other")
+    await watched.later()
+    assert (watched.where("web"), watched.where("other")) == ("place", "trash")
+    assert "web: it was undefined before its newest definition was read" in caplog.text
+
+
 class TestRenames:
     """Of a domain, by others: its volumes follow where that is configured."""
 
@@ -380,6 +394,17 @@ class TestEphemeral:
         await watched.host.virt.define(build(spec("web")))  # and no event has told of it yet
         await watched.later()
         assert self.is_there(watched)
+
+    @in_loop
+    async def test_of_a_persistent_domain_that_was_undefined_while_it_ran_are_retired_and_not_ended(self) -> None:
+        """It is transient from then on, but was not when they were made: they stay, or go, as with any undefinition."""
+        watched = await self.brief(how="")
+        watched.host.config = replace(watched.host.config, undefine="keep")
+        gone = lifecycle.Gone(id_of("web"), watched.host.inventory.departed[uuid_of("web")], 0.0)
+        watched.lifecycle._running_on[uuid_of("web")] = gone
+        watched.lifecycle.happened(uuid_of("web"), "stopped", "shutdown")
+        await watched.later()
+        assert watched.where("web") == "place"
 
     @in_loop
     async def test_wait_for_the_job_that_is_at_work_on_them(self) -> None:

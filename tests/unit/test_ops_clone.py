@@ -30,7 +30,7 @@ from kldload_kvm.steps.domains import DefineDomain, StartDomain, StartNetwork
 from kldload_kvm.steps.guests import LetGo, Quiesce
 from kldload_kvm.steps.seeds import WriteCloneSeed
 from kldload_kvm.steps.snapshots import TakeSnapshot
-from kldload_kvm.steps.volumes import CloneVolume, CreateVolume
+from kldload_kvm.steps.volumes import CloneVolume, CreateVolume, NoteWritten
 from world import World, definition_of, filesystem, guid_of, id_of, uuid_of
 
 NOW = "clone-20260401_153022"
@@ -218,6 +218,7 @@ class TestFullCopies:
                 **ours, properties.ROLE: "disk", properties.TARGET: "vda", properties.IDENTITY: "pending",
             }),
             CopyVolume(f"rpool/vms/web.nvram@{NOW}", "rpool/vms/a.nvram", native, {**ours, properties.ROLE: "nvram"}),
+            NoteWritten(("rpool/vms/a", "rpool/vms/a.nvram")),
         )  # fmt: skip
         assert made.finish == (DropTaken(("rpool/vms/web", "rpool/vms/web.nvram"), NOW),)
         assert made.destroys == (f"rpool/vms/web@{NOW}", f"rpool/vms/web.nvram@{NOW}")
@@ -231,7 +232,8 @@ class TestFullCopies:
 
     def test_a_seed_is_written_anew_as_for_any_clone(self, host: World) -> None:
         host.vm("web", seed=True)
-        assert kinds(plan(host, "a", full=True)) == [TakeSnapshot, CopyVolume, CopyVolume, CreateVolume, WriteCloneSeed]
+        made = [TakeSnapshot, CopyVolume, CopyVolume, CreateVolume, WriteCloneSeed, NoteWritten]
+        assert kinds(plan(host, "a", full=True)) == made
 
     def test_more_than_there_is_room_for_is_warned_about(self, host: World) -> None:
         vm = host.vm("web")

@@ -29,7 +29,7 @@ from kldload_kvm.ops.create import Create
 from kldload_kvm.steps.domains import DefineDomain, SetAutostart, StartDomain, StartNetwork
 from kldload_kvm.steps.images import ConvertImage
 from kldload_kvm.steps.seeds import WriteSeed
-from kldload_kvm.steps.volumes import CreateVolume, WriteFirmwareVariables
+from kldload_kvm.steps.volumes import CreateVolume, NoteWritten, WriteFirmwareVariables
 from world import CONFIG, DEBIAN, World, filesystem, volume
 
 TIB = 1 << 40
@@ -79,6 +79,7 @@ class TestSteps:
                 "volmode": "dev", **ours, "volblocksize": "16384", "compression": "lz4", properties.ROLE: "nvram",
             }),
             WriteFirmwareVariables("rpool/vms/new.nvram", "/fw/vars.fd"),
+            NoteWritten(("rpool/vms/new", "rpool/vms/new.nvram")),
         )  # fmt: skip
         assert (domain.name, made.finish, made.warnings, made.destroys) == ("new", (), (), ())
         assert facts(domain.xml).disks == {
@@ -105,7 +106,7 @@ class TestSteps:
     def test_from_a_disk_image_with_a_seed(self, host: World) -> None:
         made = plan(host, image="debian.qcow2", user="admin", hostname="www.example.org")
         kinds = [type(step) for step in made.prepare]
-        assert kinds == [CreateVolume, CreateVolume, CreateVolume, WriteFirmwareVariables, WriteSeed, ConvertImage]
+        assert kinds == [*[CreateVolume] * 3, WriteFirmwareVariables, WriteSeed, ConvertImage, NoteWritten]
         seed, convert = made.prepare[4], made.prepare[5]
         assert isinstance(seed, WriteSeed)
         assert (seed.dataset, seed.size) == ("rpool/vms/new.seed", MIB)

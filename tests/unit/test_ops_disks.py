@@ -23,6 +23,7 @@ from kldload_kvm.model.errors import (
     TimedOut,
     WrongState,
 )
+from kldload_kvm.model.inventory import device
 from kldload_kvm.model.sizes import GIB, KIB, MIB, TIB
 from kldload_kvm.ops.attach_disk import AttachDisk
 from kldload_kvm.ops.detach_disk import DetachDisk
@@ -155,7 +156,7 @@ class TestAttachDisk:
     def test_of_a_vm_that_is_off_only_the_definition_is_changed(self, host: World) -> None:
         host.vm("web")
         made = plan(host, AttachDisk, GIB)
-        assert [type(step) for step in made.steps] == [CreateVolume, AttachDevice]
+        assert [type(step) for step in made.steps] == [CreateVolume, NoteWritten, AttachDevice]
         assert isinstance(made.commit, AttachDevice)
         assert (made.commit.where, made.result["applied"]) == ("config", "at next boot")
 
@@ -163,7 +164,7 @@ class TestAttachDisk:
         vm = host.vm("web", "running")
         assert vm.domain
         host.inventory.put_domain(replace(vm.domain, persistent=False))
-        assert [type(step) for step in plan(host, AttachDisk, GIB).steps] == [CreateVolume, AttachDevice]
+        assert [type(step) for step in plan(host, AttachDisk, GIB).steps] == [CreateVolume, NoteWritten, AttachDevice]
 
     def test_the_next_target_that_neither_the_domain_nor_a_volume_has(self, host: World) -> None:
         host.vm("web", seed=True)  # the seed is vdb in the domain
@@ -251,6 +252,23 @@ class TestDetachDisk:
         host.inventory.put_snapshot(snapshot("rpool/vms/web.vdb", "s1", 200))
         host.inventory.put_dataset(volume("rpool/vms/copy.vdb", vm="copy", origin="rpool/vms/web.vdb@s1"))
         assert "copy" in plan(host, DetachDisk, "vdb").warnings[0]
+
+
+class TestWhichDisk:
+    def test_is_what_the_domain_has_there_now(self, host: World) -> None:
+        """Others have changed vdb and vdc since."""
+        vm = host.vm("web", disks=3)
+        assert vm.domain
+        paths = {**vm.domain.disks, "vdb": device("rpool/vms/web.vdc"), "vdc": device("rpool/vms/web.vdb")}
+        host.inventory.put_domain(replace(vm.domain, disks=paths))
+        made = plan(host, DetachDisk, "vdb")
+        assert [step.old for step in made.steps if isinstance(step, RenameVolume)] == ["rpool/vms/web.vdc"]
+
+    def test_is_none_of_the_vm_s_where_the_domain_has_another_s_there(self, host: World) -> None:
+        vm = host.vm("web", disks=2)
+        assert vm.domain
+        host.inventory.put_domain(replace(vm.domain, disks={**vm.domain.disks, "vdb": "/dev/sdb"}))
+        assert type(refusal(host, DetachDisk, "vdb")) is NotFound
 
 
 class TestNics:

@@ -203,6 +203,39 @@ async def test_what_a_guest_wrote_while_the_service_was_dead_goes_to_the_trash(
     assert (entry.id, entry.name, entry.reason) == (f"{guest}-{job.id}", guest, "rolled-back")
 
 
+USED_AND_UNDEFINED = [
+    ("create", "define new", "new", "rpool/vms/new"),
+    ("copy in full of a snapshot", "define a", "a", "rpool/vms/a"),
+]
+
+
+@pytest.mark.parametrize(("name", "words", "guest", "dataset"), USED_AND_UNDEFINED)
+@in_loop
+async def test_what_was_used_and_undefined_while_the_service_was_dead_goes_to_the_trash(
+    name: str, words: str, guest: str, dataset: str
+) -> None:
+    host, db = await killed_after(name, words)
+    await used(host, guest, dataset)
+    await host.virt.undefine(host.guest(guest).uuid)
+    job = await recovered(host, db)
+    assert job and job.error
+    kept = [name for name, each in host.memory_zfs.sets.items() if each.contents == b"what the guest wrote"]
+    assert kept == [f"rpool/vms/.trash/{guest}-{job.id}/{guest}"]
+
+
+@in_loop
+async def test_a_disk_that_was_used_and_taken_out_again_while_the_service_was_dead_goes_to_the_trash() -> None:
+    case = next(each for each in CASES if each.name == "attach-disk")
+    xml = (await killable(case)).guest("web").xml
+    host, db = await killed_after("attach-disk", "attach config")
+    await used(host, "web", "rpool/vms/web.vdb")
+    await host.virt.define(xml)
+    job = await recovered(host, db)
+    assert job and job.error
+    kept = [name for name, each in host.memory_zfs.sets.items() if each.contents == b"what the guest wrote"]
+    assert kept == [f"rpool/vms/.trash/web-{job.id}/web.vdb"]
+
+
 @in_loop
 async def test_a_clone_that_was_started_while_the_service_was_dead_and_runs_is_left_whole_and_told(
     monkeypatch: pytest.MonkeyPatch,

@@ -125,3 +125,20 @@ def test_volumes_that_a_domain_uses_stay(host: World) -> None:
     host.vm("web")
     with pytest.raises(WrongState):
         plan(host, was)
+
+
+def test_a_volume_that_the_domain_did_not_have_stays(host: World) -> None:
+    """As one that was renamed aside to keep it, or a copy on another storage while the pool is away."""
+    was = undefined(host)
+    (disk,) = (each for each in host.get("web").disks)
+    host.inventory.remove_dataset(disk.name)
+    host.inventory.put_dataset(replace(disk, name="rpool/vms/web-keep-me"))
+    with pytest.raises(WrongState, match="did not have rpool/vms/web-keep-me"):
+        plan(host, was)
+
+
+def test_what_is_to_be_destroyed_and_somebody_holds_goes_to_the_trash(host: World) -> None:
+    was = undefined(host, 'target="vda" undefine="destroy"')
+    host.inventory.put_snapshot(replace(snapshot("rpool/vms/web", "s1", 7), holds=1))
+    made = plan(host, was)
+    assert (moved(made)[:1], "rpool/vms/web" in destroyed(made)) == (["rpool/vms/web"], False)

@@ -13,7 +13,7 @@ from kldload_kvm.model.domain_xml import digest, unpack
 from kldload_kvm.model.errors import InvalidArgument, KvmError, LibvirtUnavailable, NotFound, WrongState
 from kldload_kvm.model.inventory import Bookmark
 from kldload_kvm.ops.rollback import Rollback
-from kldload_kvm.steps.domains import ForceOff, RestoreDefinition, StartDomain, StartNetwork
+from kldload_kvm.steps.domains import CheckUnsaved, ForceOff, RestoreDefinition, StartDomain, StartNetwork
 from kldload_kvm.steps.volumes import CloneBack, CreateTrashEntry, PromoteBack, RenameVolume
 from world import World, filesystem, guid_of, id_of, uuid_of
 
@@ -42,9 +42,10 @@ def refusal(host: World, facts: dict[str, Any] | None = None, **options: Any) ->
 class TestSteps:
     def test_aside_clone_back_promote_and_nothing_destroyed(self, host: World) -> None:
         made = plan(host, snapshot="@s1")
-        entry = made.prepare[0]
+        unsaved, entry = made.prepare[:2]
+        assert isinstance(unsaved, CheckUnsaved)
         assert isinstance(entry, CreateTrashEntry)
-        assert made.prepare[1:] == (
+        assert made.prepare[2:] == (
             RenameVolume("rpool/vms/web", f"{TRASH}/web", guid_of("rpool/vms/web")),
             RenameVolume("rpool/vms/web.nvram", f"{TRASH}/web.nvram", guid_of("rpool/vms/web.nvram")),
             CloneBack(f"{TRASH}/web", "s1", "rpool/vms/web"),
@@ -57,7 +58,7 @@ class TestSteps:
         assert made.description == "roll web back to @s1"
 
     def test_the_trash_remembers_what_and_whose_it_was(self, host: World) -> None:
-        entry = plan(host).prepare[0]
+        entry = plan(host).prepare[1]
         assert isinstance(entry, CreateTrashEntry)
         assert entry.dataset == TRASH
         noted = dict(entry.properties)

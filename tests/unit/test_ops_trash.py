@@ -20,10 +20,12 @@ from kldload_kvm.model.errors import (
     WrongState,
 )
 from kldload_kvm.model.inventory import device
+from kldload_kvm.model.trash import entries, holders
+from kldload_kvm.ops.delete import Delete
 from kldload_kvm.ops.purge import AT_ONCE, PurgeTrash
 from kldload_kvm.ops.restore import RestoreTrash
 from kldload_kvm.steps.devices import AttachDevice
-from kldload_kvm.steps.domains import ForceOff, RestoreDomain, SetAutostart
+from kldload_kvm.steps.domains import CheckUnsaved, ForceOff, RestoreDomain, SetAutostart
 from kldload_kvm.steps.snapshots import DestroySnapshot
 from kldload_kvm.steps.trash import DestroySnapshots, DestroyVolume, RemoveTrashEntry
 from kldload_kvm.steps.volumes import CreateTrashEntry, PromoteVolume, RenameVolume, SetProperty
@@ -286,7 +288,8 @@ class TestUndoOfARollback:
         given_up(host)
         made = restore(host)
         pairs = [(f"{TRASH}/{name}", f"rpool/vms/{name}", f"{NEXT}/{name}") for name in ("web", "web.nvram")]
-        container, *rest = made.prepare
+        unsaved, container, *rest = made.prepare
+        assert isinstance(unsaved, CheckUnsaved)
         assert isinstance(container, CreateTrashEntry)
         assert (container.dataset, container.properties[properties.REASON]) == (NEXT, "rolled-back")
         assert rest == [
@@ -383,6 +386,25 @@ class TestUndoOfARollback:
 
 def purge(host: World, *ids: str, **options: Any) -> Plan:
     return PurgeTrash.parse("", [list(ids)], options).plan(host.view())
+
+
+class TestHeld:
+    """A snapshot that somebody holds, which ZFS does not destroy."""
+
+    def test_an_entry_with_one_is_not_purged_in_part_nor_does_it_keep_others(self, host: World) -> None:
+        deleted(host)
+        host.inventory.put_snapshot(replace(snapshot(f"{TRASH}/web.nvram", "s1", 7), holds=1))
+        with pytest.raises(HasClones, match="somebody holds these snapshots") as caught:
+            purge(host, ENTRY)
+        assert f"zfs holds {TRASH}/web.nvram@s1" in caught.value.hint
+        assert holders(host.inventory, entries(host.inventory)[0]) == [f"{TRASH}/web.nvram@s1"]
+
+    def test_a_vm_with_one_is_not_deleted_at_once_in_part(self, host: World) -> None:
+        host.vm("web")
+        host.inventory.put_snapshot(replace(snapshot("rpool/vms/web.nvram", "s1", 7), holds=1))
+        with pytest.raises(HasClones, match=r"rpool/vms/web\.nvram@s1"):
+            Delete(id_of("web"), now=True).plan(host.view())
+        assert Delete(id_of("web")).plan(host.view()).commit
 
 
 class TestPurge:

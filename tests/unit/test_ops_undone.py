@@ -694,6 +694,7 @@ def disk(host: MemoryHost, name: str = "web") -> Set:
 
 
 NEVER_DONE = {
+    "domain.check-unsaved",
     "image.convert",
     "disk.copy",
     "seed.write",
@@ -1145,6 +1146,32 @@ class TestTrash:
         assert [each.name for each in host.memory_zfs.of("rpool/vms/two")] == ["s1", "s2"]
         assert (await done(host, purge(host))).error is None
         assert {name: disk(host, name).contents for name in ("one", "two")} == {"one": b"first", "two": b"second"}
+
+
+class TestSavedMemory:
+    """Of a VM that libvirt has saved (virsh managedsave): it would go on with whatever the disks are by then."""
+
+    @pytest.mark.parametrize("name", ["rollback", "restore of a state given up", "detach-disk"])
+    @in_loop
+    async def test_its_disks_are_not_changed(self, name: str) -> None:
+        case = next(each for each in CASES if each.name == name)
+        host = await host_for(case)
+        host.guest("web").kept = Kept(saved=True)
+        before = picture(host)
+        job = await done(host, case.make(host))
+        assert job.error and "its memory is saved" in job.error.why
+        assert "virsh managedsave-remove web" in job.error.hint
+        assert differences(picture(host), before) == []
+
+    @in_loop
+    async def test_a_snapshot_is_not_called_off(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await plain(host)
+        host.guest("web").kept = Kept(saved=True)
+        assert (await done(host, TakeVmSnapshot(vm(host, "web").id, "x"))).result["consistency"] == "crash"
+        taken = (await done(host, SnapshotAll("y"))).result["snapshots"]
+        assert [each["consistency"] for each in taken] == ["crash"]
 
 
 class TestConsistency:

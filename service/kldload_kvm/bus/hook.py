@@ -12,7 +12,7 @@ from ..engine.engine import Engine
 from ..model.domain_devices import files, sources
 from ..model.errors import Busy, InvalidArgument, KvmError, NotFound, WrongState
 from ..model.inventory import Vm, device, is_trash
-from ..model.sharing import refuse, taken
+from ..model.sharing import refuse, taken, written
 from ..ops.provision import Provision
 from ..ops.request import View, check_startable
 from ..steps.host import Host
@@ -47,8 +47,13 @@ class Hook:
             self.unheard.clear()
             await self._refuse_files(call.args[0], f"{name} was not started")
             # What we start ourselves has been looked at, and its job is what holds the VM.
-            if volumes and uuid not in self.host.virt.starting:
-                await self._check(Provision(uuid, name, call.args[0], self._seen(uuid)), volumes)
+            if volumes:
+                known = self.host.inventory.domains.get(uuid)
+                transient = known is None or not known.persistent
+                asked = Provision(uuid, name, call.args[0], self._seen(uuid), transient)
+                if uuid not in self.host.virt.starting:
+                    await self._check(asked, volumes)
+                await self._check_alone(f"{name} was not started", asked)
         except KvmError as refusal:
             return Answer((in_one_line(refusal),))
         except Exception:  # an error would be taken for no answer, and that for a leave to start
@@ -97,19 +102,21 @@ class Hook:
                 job = self.engine.jobs[holder]
                 hint = f"wait for it: kvm-job wait {holder}"
                 raise Busy(what, f"job {holder} is at work on {vm.name}: {job.plan.description}", hint)
-        await self._check_alone(what, asked)
         for missing in (each for each in volumes if each not in self.host.inventory.datasets):
             raise NotFound(what, f"its volume {missing} is not there", self._where(missing))
         await asyncio.gather(*(self.host.devices.wait(each, NODE_SECONDS) for each in volumes))
 
     async def _check_alone(self, what: str, asked: Provision) -> None:
-        """Raises WrongState if another domain that runs writes to one of its volumes. What is known of domains may be
-        of a moment ago, so somebody must have the volume open besides."""
-        for volume, other in taken(self.host.inventory, asked.uuid, asked.xml).items():
-            try:
-                await self.host.devices.check_closed(volume)
-            except Busy:
-                raise refuse(what, volume, other) from None
+        """Raises WrongState or Busy if somebody else writes to one of its volumes. What counts is who has it open now:
+        what is known of domains may be of a moment ago, and does not tell what was attached to one only while it
+        runs."""
+        others = taken(self.host.inventory, asked.uuid, asked.xml)
+        volumes = filter(None, map(self.host.inventory.volume_at, written(asked.xml)))
+        for volume, users in (await self.host.devices.writers(sorted(volumes))).items():
+            if other := others.get(volume):
+                raise refuse(what, volume, other)
+            hint = "end it, or take the volume from that VM, and try again"
+            raise Busy(what, f"its volume {volume} is open for writing in {', '.join(users)}", hint)
 
     async def _provide(self, asked: Provision) -> None:
         """Make what the domain asks for and nobody has made yet, or wait for who does. Raises KvmError."""

@@ -73,7 +73,9 @@ class Reads:
                 "volumes": [volume.name for volume in entry.volumes],
                 "used": entry.used,
                 "expires": entry.since + config.grace if entry.since else 0,
-                "held-by": sorted({inventory.vm_named_by(each) for each in trash.holders(inventory, entry)}),
+                "held-by": sorted({
+                    each if "@" in each else inventory.vm_named_by(each) for each in trash.holders(inventory, entry)
+                }),
                 "due": entry.container.name in due,
             })
             for entry in trash.entries(inventory)

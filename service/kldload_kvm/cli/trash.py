@@ -84,6 +84,8 @@ def show(command: Command) -> None:
 
 def until(entry: dict[str, Any]) -> str:
     """How long it stays."""
+    if held := [each for each in entry["held-by"] if "@" in each]:
+        return f"zfs release of {', '.join(held)}"
     if entry["held-by"]:
         return f"its clones go: {', '.join(entry['held-by'])}"
     return moment(entry["expires"]) if entry["expires"] else "-"

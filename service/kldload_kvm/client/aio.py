@@ -482,8 +482,8 @@ class Manager(Object):
     async def list_trash(self) -> list[dict[str, Any]]:
         """What waits in the trash, newest first. Each entry holds id (s), vm (s, its name), vm-id (s), reason (s:
         deleted, rolled-back or undefined), since (t, seconds since 1970), dataset (s), volumes (as), used (t,
-        bytes), expires (t, seconds since 1970, or 0 for never), held-by (as, whose clones keep it from going) and
-        due (b, whether it would be purged by now).
+        bytes), expires (t, seconds since 1970, or 0 for never), held-by (as, whose clones keep it from going, and
+        which of its snapshots somebody holds) and due (b, whether it would be purged by now).
 
         returns: The entries.
         """

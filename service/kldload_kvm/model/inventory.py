@@ -132,11 +132,11 @@ class Vm:
     def disk(self, target: str) -> Dataset | None:
         """The disk that the guest has as that target, such as vdb."""
         paths = self.domain.disks if self.domain else {}
-        for each in self.disks:
-            noted = each.properties.get(properties.TARGET, "")
-            if target == noted or (not noted and paths.get(target) == device(each.name)):
-                return each
-        return None
+        if target in paths:  # others may have changed what is which since it was noted on the volumes
+            return next((each for each in self.disks if paths[target] == device(each.name)), None)
+        used = {*paths.values()}
+        noted = (each for each in self.disks if each.properties.get(properties.TARGET, "") == target)
+        return next((each for each in noted if device(each.name) not in used), None)
 
     def volume(self, wanted: str) -> Dataset | None:
         """The volume of that role, for nvram and seed."""
@@ -255,6 +255,7 @@ class Inventory:
     def put_domain(self, domain: Domain) -> None:
         self._note(f"domain:{domain.uuid}")
         if self.domains.get(domain.uuid) == domain:
+            self.domains[domain.uuid] = domain  # the newer one, by which others see that it was read
             return
         self.remove_domain(domain.uuid)
         self.domains[domain.uuid] = domain

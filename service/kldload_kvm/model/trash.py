@@ -77,14 +77,22 @@ def entries(inventory: Inventory) -> list[Entry]:
 
 
 def holders(inventory: Inventory, entry: Entry) -> list[str]:
-    """Datasets outside an entry that are clones of what is in it: as long as they are there, it has to stay."""
+    """Datasets outside an entry that are clones of what is in it, and its own snapshots that somebody holds: as long as
+    these are there, it has to stay."""
     own = {volume.name for volume in entry.volumes}
-    return sorted({
+    clones = {
         clone
         for name in own
         for snapshot in inventory.snapshots.get(name, {})
         for clone in inventory.clones_of(name, snapshot)
-    } - own)  # fmt: skip
+    }
+    return sorted(clones - own) + held(inventory, entry.volumes)
+
+
+def held(inventory: Inventory, volumes: Iterable[Dataset]) -> list[str]:
+    """The snapshots of volumes that somebody holds (zfs hold), which ZFS does not destroy."""
+    parts = (each for volume in volumes for each in inventory.snapshots.get(volume.name, {}).values())
+    return sorted(f"{each.dataset}@{each.name}" for each in parts if each.holds)
 
 
 def unheld(inventory: Inventory, wanted: Iterable[Entry]) -> tuple[list[Entry], dict[str, list[str]]]:

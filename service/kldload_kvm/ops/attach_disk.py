@@ -64,8 +64,8 @@ class AttachDisk(VmRequest):
             properties.ROLE: "disk", properties.TARGET: target,
         })  # fmt: skip
         *before, last = attach_steps(vm, domain, dataset, target)
-        # Once the definition has it, whoever restarts the guest has it written to.
-        prepare: list[Step] = [create, *([NoteWritten((dataset,))] if before else []), *before]
+        # Once the definition has it, whoever starts the guest has it written to.
+        prepare: list[Step] = [create, NoteWritten((dataset,)), *before]
         return Plan(
             operation=self.operation,
             description=f"add a disk of {format_size(self.size)} to {vm.name}, as {target}",

@@ -87,8 +87,10 @@ class Clone(VmRequest):
             prepare += part
         prepare += [step for each in clones for step in each.seed_steps()]
         *early, last = [each.define() for each in clones]
-        if early:  # from then on whoever starts one of them has it written to
-            prepare.append(NoteWritten(tuple(name for each in clones[:-1] for name in each.written_by_guests())))
+        # From when it is defined whoever starts one of them has it written to. Of a plain clone that is seen without.
+        noted = clones if self.full else clones[:-1]
+        if noted:
+            prepare.append(NoteWritten(tuple(name for each in noted for name in each.written_by_guests())))
         prepare += early
         finish: list[Step] = []
         if self.full and not self.snapshot:

@@ -18,7 +18,7 @@ from ..model.volume_settings import LARGEST_DISK, compression, volblocksize
 from ..steps.domains import DefineDomain, SetAutostart, StartDomain
 from ..steps.images import ConvertImage
 from ..steps.seeds import WriteSeed
-from ..steps.volumes import CreateVolume, WriteFirmwareVariables
+from ..steps.volumes import CreateVolume, NoteWritten, WriteFirmwareVariables
 from . import networks
 from .blocks import block_size
 from .images import image_of
@@ -155,6 +155,7 @@ class Create(Request):
             vnc_listen=view.config.vnc_listen,
         ))  # fmt: skip
         volumes = (disk, nvram, seed) if image else (disk, nvram)
+        prepare.append(NoteWritten((disk, nvram)))  # once it is defined, whoever starts it has it written to
         finish: list[Step] = [SetAutostart(uuid, self.name, True)] if self.autostart else []
         finish += template_steps([disk, nvram], disk, True) if self.template else []
         if self.start:

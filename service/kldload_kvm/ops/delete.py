@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..engine.plan import Guard, Plan, Step
+from ..model import trash
 from ..model.errors import AlreadyExists, HasClones, InvalidArgument
 from ..model.inventory import Dataset, Vm, is_trash
 from ..model.trash import DELETED
 from ..steps.domains import UndefineDomain
 from ..steps.volumes import CreateTrashEntry, PromoteVolume, RenameVolume
-from .purge import destroy_steps, unused_steps
+from .purge import destroy_steps, is_held, unused_steps
 from .request import View, VmRequest, check_off, definition_guard, vm_guards, vm_locks
 from .trash import entry_properties, new_entry
 
@@ -50,10 +51,10 @@ class Delete(VmRequest):
         steps: list[Step] = list(check_off(vm, "deleted", self.force))
         heirs = _heirs(view, vm) if self.promote else {}
         steps += [PromoteVolume(heir.name, volume) for volume, heir in heirs.items()]
-        entry, trash = new_entry(view, vm)
-        steps.append(CreateTrashEntry(trash, entry_properties(vm, DELETED, view.uid)))
+        entry, container = new_entry(view, vm)
+        steps.append(CreateTrashEntry(container, entry_properties(vm, DELETED, view.uid)))
         for volume in vm.volumes:
-            steps.append(RenameVolume(volume.name, f"{trash}/{volume.name.rpartition('/')[2]}", volume.guid))
+            steps.append(RenameVolume(volume.name, f"{container}/{volume.name.rpartition('/')[2]}", volume.guid))
         promoted = sorted({view.inventory.vm_named_by(heir.name) for heir in heirs.values()})
         return Plan(
             operation=self.operation,
@@ -75,6 +76,8 @@ class Delete(VmRequest):
             users = ", ".join(sorted({view.inventory.vm_named_by(each) for each in held}))
             hint = "without --now it waits in the trash until they are gone; what is in the trash can be purged"
             raise HasClones(f"{vm.name} was not deleted", f"these hang on its snapshots: {users}", hint)
+        if kept := trash.held(view.inventory, vm.volumes):
+            raise HasClones(f"{vm.name} was not deleted", *is_held(kept))
         first, *rest = destroy_steps(view, vm.volumes)
         undefine = _undefine(vm)
         return Plan(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ..engine.plan import Plan, Step
+from ..engine.plan import Plan
 from ..model import properties
 from ..model.domain_devices import Device
 from ..model.errors import InvalidArgument
@@ -17,7 +17,7 @@ from ..model.inventory import Dataset, Vm, is_trash
 from ..steps.devices import DetachDevice
 from ..steps.volumes import CreateTrashEntry, RenameVolume
 from .disks import disk_of, places
-from .request import View, VmRequest, vm_guards, vm_locks
+from .request import View, VmRequest, check_unsaved, vm_guards, vm_locks
 from .trash import new_entry
 
 
@@ -42,7 +42,7 @@ class DetachDisk(VmRequest):
         if disk == vm.first:
             what = f"{self.target} of {vm.name} was not removed"
             raise InvalidArgument(what, "it is its first disk, and makes the VM what it is", f"kvm-delete {vm.name}")
-        steps: list[Step] = []
+        steps = list(check_unsaved(vm, "changed"))
         if xml := Device("disk", self.target).in_(domain.xml):
             steps += [DetachDevice(domain.uuid, vm.name, "disk", self.target, xml, each) for each in places(domain)]
         entry, trash = new_entry(view, vm)

@@ -28,13 +28,15 @@ from .trash import check_fits
 
 @dataclass(frozen=True)
 class Provision(Request):
-    """uuid, name, xml: of the domain; seen: targets of its disks that were there once."""
+    """uuid, name, xml: of the domain; seen: targets of its disks that were there once; transient: whether it is gone
+    when it is off, as only then its volumes can be made to go with it."""
 
     operation = "vm.provision"
     uuid: str
     name: str
     xml: str
     seen: frozenset[str] = frozenset()
+    transient: bool = False
 
     @classmethod
     def parse(cls, target: str, args: list[Any], options: Mapping[str, Any]) -> Self:
@@ -133,9 +135,10 @@ class Provision(Request):
     ) -> tuple[list[Step], list[Guard], set[str]]:
         """The steps of one volume, what they depend on, and which VMs must not change meanwhile."""
         parent = dataset.rpartition("/")[0]
+        end = wanted.end if self.transient else ""
         ours = {
             **view.volmode(parent), properties.VM: vm_id, properties.UUID: self.uuid, properties.ROLE: "disk",
-            properties.TARGET: target, **({properties.EPHEMERAL: wanted.end} if wanted.end else {}),
+            properties.TARGET: target, **({properties.EPHEMERAL: end} if end else {}),
         }  # fmt: skip
         if wanted.origin:
             vm, point = self._origin(view, wanted.origin)

@@ -6,6 +6,7 @@ clone from, and nobody uses any more, goes with the last clone.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -97,9 +98,18 @@ def unused_steps(view: View, volumes: Iterable[Dataset]) -> list[Step]:
 
 
 def _held(view: View, held: Mapping[str, list[str]]) -> HasClones:
-    users = sorted({view.inventory.vm_named_by(each) for left in held.values() for each in left})
+    what, left = f"nothing was purged: {', '.join(sorted(held))} cannot go yet", {*itertools.chain(*held.values())}
+    if snapshots := sorted(each for each in left if "@" in each):
+        return HasClones(what, *is_held(snapshots))
+    users = sorted({view.inventory.vm_named_by(each) for each in left})
     return HasClones(
-        f"nothing was purged: {', '.join(sorted(held))} cannot go yet",
+        what,
         f"these are clones of what is in it: {', '.join(users)}",
         "it goes by itself when its last clone is gone; what is in the trash can be purged together with it",
     )
+
+
+def is_held(snapshots: Iterable[str]) -> tuple[str, str]:
+    """Why, and what can be done, where somebody holds these."""
+    names = " ".join(snapshots)
+    return f"somebody holds these snapshots: {names}", f"zfs holds {names} tells who; zfs release lets go of one"

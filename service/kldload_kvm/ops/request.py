@@ -32,7 +32,7 @@ from ..model.os_index import Os
 from ..model.pool_topology import Group
 from ..model.sizes import format_size
 from ..model.space import floor
-from ..steps.domains import ForceOff, StartDomain, StartNetwork
+from ..steps.domains import CheckUnsaved, ForceOff, StartDomain, StartNetwork
 from ..steps.guests import LetGo, Quiesce
 from ..steps.host import Host
 from ..steps.snapshots import TakeSnapshot
@@ -241,6 +241,13 @@ def check_off(vm: Vm, doing: str, force: bool) -> tuple[Step, ...]:
             f"{vm.name} was not {doing}", why, f"shut it down first (kvm-vm shutdown {vm.name}), or use --force"
         )
     return (ForceOff(vm.domain.uuid, vm.name),)
+
+
+def check_unsaved(vm: Vm, doing: str) -> tuple[Step, ...]:
+    """The step that sees that no memory of a VM that is off waits to go on with the disks as they are."""
+    if vm.domain is None or vm.domain.active or not vm.domain.persistent:
+        return ()
+    return (CheckUnsaved(vm.domain.uuid, vm.name, f"{vm.name} was not {doing}"),)
 
 
 def check_startable(vm: Vm, what: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from ..engine.plan import Plan, Step
-from ..model import intent, properties
+from ..model import intent, properties, trash
 from ..model.errors import InvalidArgument, WrongState
 from ..model.inventory import Dataset, Domain, Vm, device
 from ..model.trash import UNDEFINED
@@ -41,7 +41,7 @@ class Retire(VmRequest):
             raise WrongState(f"the volumes of {vm.name} stay where they are", why, "")
         self._check_own(view, vm)
         fates = {volume.name: self.fate(view, vm, volume) for volume in vm.volumes}
-        gone = [volume for volume in vm.volumes if fates[volume.name] == intent.DESTROY]
+        gone = [v for v in vm.volumes if fates[v.name] == intent.DESTROY and not trash.held(view.inventory, [v])]
         if held := [each for each in view.inventory.dependents(vm) if any(each != v.name for v in gone)]:
             gone = [volume for volume in gone if not _has_clones(view, volume, held)]
         moved = [v for v in vm.volumes if v not in gone and fates[v.name] != intent.KEEP]
@@ -50,9 +50,9 @@ class Retire(VmRequest):
         steps: list[Step] = []
         result: dict[str, Any] = {"vm": vm.id, "name": vm.name}
         if moved:
-            entry, trash = new_entry(view, vm)
-            steps.append(CreateTrashEntry(trash, self._noted(vm, view.uid)))
-            steps += [RenameVolume(v.name, f"{trash}/{v.name.rpartition('/')[2]}", v.guid) for v in moved]
+            entry, container = new_entry(view, vm)
+            steps.append(CreateTrashEntry(container, self._noted(vm, view.uid)))
+            steps += [RenameVolume(v.name, f"{container}/{v.name.rpartition('/')[2]}", v.guid) for v in moved]
             result["trash"] = entry
         destroyed = destroy_steps(view, gone) if gone else []
         return Plan(
@@ -77,6 +77,9 @@ class Retire(VmRequest):
         what, recorded = f"the volumes of {vm.name} stay where they are", vm.first.properties.get(properties.UUID, "")
         if self.domain is None or (recorded and recorded != self.domain.uuid):
             raise WrongState(what, f"the domain that {self.because} had only borrowed them", "")
+        # As of one that was renamed aside, or of somebody's copy.
+        if vm.disks and device(vm.first.name) not in self.domain.disks.values():
+            raise WrongState(what, f"the domain that {self.because} did not have {vm.first.name}", "")
         paths = {device(volume.name) for volume in vm.volumes}
         others = sorted(each.name for each in view.inventory.domains.values() if paths & {*each.disks.values()})
         if others:

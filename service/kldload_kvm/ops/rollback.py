@@ -22,6 +22,7 @@ from .request import (
     VmRequest,
     check_off,
     check_startable,
+    check_unsaved,
     default_restore_point,
     definition_guard,
     set_guards,
@@ -61,7 +62,7 @@ class Rollback(VmRequest):
         vm = view.vm(self.vm)
         point = view.snapshot(vm, self.snapshot) if self.snapshot else default_restore_point(view, vm)
         view.need_libvirt(vm.name)  # without it nobody knows whether the VM runs
-        steps: list[Step] = list(check_off(vm, "rolled back", self.force))
+        steps: list[Step] = [*check_off(vm, "rolled back", self.force), *check_unsaved(vm, "rolled back")]
         entry, trash = new_entry(view, vm)
         volumes = [volume for volume in vm.volumes if volume.name in point.parts]
         waiting = {volume.name: f"{trash}/{volume.name.rpartition('/')[2]}" for volume in volumes}

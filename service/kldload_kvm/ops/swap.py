@@ -12,7 +12,7 @@ from ..model.errors import InvalidArgument, NotFound, WrongState
 from ..model.inventory import Dataset, Vm, role
 from ..model.trash import ROLLED_BACK, Entry, entries
 from ..steps.volumes import CreateTrashEntry, PromoteVolume, RenameVolume, SetProperty
-from .request import View, check_off, vm_guards, vm_locks
+from .request import View, check_off, check_unsaved, vm_guards, vm_locks
 from .trash import entry_guards, entry_locks, entry_properties, new_entry, remove_steps
 
 Pairs = list[tuple[Dataset, Dataset]]
@@ -27,7 +27,7 @@ def swap(view: View, entry: Entry, operation: str, name: str, force: bool) -> Pl
         raise InvalidArgument(f"{entry.id} was not restored", why, f"leave the name out, to change {vm.name} back")
     pairs = [(volume, _counterpart(vm, entry, volume)) for volume in entry.volumes]
     lineages = {volume.name: _lineage(view, volume, current) for volume, current in pairs}
-    steps: list[Step] = list(check_off(vm, "changed", force))
+    steps: list[Step] = [*check_off(vm, "changed", force), *check_unsaved(vm, "changed")]
     given_up, trash = new_entry(view, vm)
     steps.append(CreateTrashEntry(trash, entry_properties(vm, ROLLED_BACK, view.uid)))
     steps += [PromoteVolume(volume.name, each) for volume, _ in pairs for each in lineages[volume.name]]

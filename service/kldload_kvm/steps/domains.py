@@ -227,6 +227,30 @@ class ForceOff(DomainStep):
 
 @step_kind
 @dataclass(frozen=True)
+class CheckUnsaved(DomainStep):
+    """That libvirt has no memory of it saved (virsh managedsave), which would go on with the disks as they were.
+    what: was not done."""
+
+    kind = "domain.check-unsaved"
+    what: str = ""
+
+    def describe(self) -> str:
+        return f"see that no memory of {self.name} is saved"
+
+    async def do(self, host: Host, run: Run) -> None:
+        if (await host.virt.kept_of(self.uuid)).saved:
+            hint = f"start it and shut it down first, or forget that: virsh managedsave-remove {self.name}"
+            raise WrongState(self.what, "its memory is saved, and goes on with the disks as they are", hint)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return False
+
+    async def undo(self, host: Host, run: Run) -> None:
+        return None
+
+
+@step_kind
+@dataclass(frozen=True)
 class ShutDown(DomainStep):
     """Ask the guest to shut down, and wait at most `timeout` seconds until it is off."""
 

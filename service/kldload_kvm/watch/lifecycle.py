@@ -66,6 +66,7 @@ class Lifecycle:
         self._ended: dict[str, Gone] = {}
         self._defined: set[str] = set()
         self._renamed: set[str] = set()
+        self._unread: dict[str, Domain | None] = {}
         self._undefined_at: list[float] = []
         self._migrated: dict[str, float] = {}
         self._news = asyncio.Event()
@@ -81,6 +82,7 @@ class Lifecycle:
             case "defined", "added" | "updated":
                 self._gone.pop(uuid, None)
                 self._running_on.pop(uuid, None)
+                self._unread[uuid] = self.host.inventory.domains.get(uuid)
                 self._look_at(uuid)
             case "defined", "renamed":
                 self._look_at_name(uuid)
@@ -102,6 +104,7 @@ class Lifecycle:
         self._gone.clear()
         self._running_on.clear()
         self._ended.clear()
+        self._unread.clear()
 
     def _look_at(self, uuid: str) -> None:
         """See whether a definition asks for something."""
@@ -118,6 +121,9 @@ class Lifecycle:
         domain, vm = self._known(uuid)
         if domain is None or vm is None or self._holder(vm.name):
             return  # not on our volumes, on those of several VMs, or our own doing
+        if self._unread.pop(uuid, None) is domain:
+            log.warning("%s: it was undefined before its newest definition was read, so its volumes stay", domain.name)
+            return
         if self._was_migrated(uuid, now):
             log.warning("%s was migrated away: its volumes stay", domain.name)
             return
@@ -125,6 +131,8 @@ class Lifecycle:
         self._news.set()
 
     def _has_ended(self, uuid: str, now: float) -> None:
+        if uuid in self._running_on or uuid in self._gone:
+            return  # it was a persistent one, undefined while it ran
         domain, vm = self._known(uuid)
         if domain and vm and not domain.persistent and fates(domain):
             self._ended[uuid] = Gone(vm.id, domain, now)
@@ -216,7 +224,7 @@ class Lifecycle:
             domain = await self.host.virt.domain(uuid)
             if domain is None:
                 return
-            request = Provision(uuid, domain.name, domain.xml, self._seen(uuid))
+            request = Provision(uuid, domain.name, domain.xml, self._seen(uuid), not domain.persistent)
             if request.missing(self._view()):
                 self._start(request)
         except Busy:  # as when several ask for a clone of one: when that job is over

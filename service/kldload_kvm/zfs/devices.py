@@ -13,7 +13,7 @@ import fcntl
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -95,6 +95,24 @@ class Devices:
         if users := await asyncio.to_thread(holders, device(dataset)):
             hint = "end it, or shut the VM down, and try again"
             raise Busy(f"the volume {dataset} is in use", f"its device is held by {', '.join(users)}", hint)
+
+    async def writers(self, datasets: Iterable[str]) -> dict[str, list[str]]:
+        """The programs on this host that have a volume's node open for writing, for each volume that has any."""
+        return await asyncio.to_thread(_writers, list(datasets))
+
+
+def _writers(datasets: Iterable[str]) -> dict[str, list[str]]:
+    numbers = {}
+    for dataset in datasets:
+        with contextlib.suppress(OSError):  # it has no node, so nobody has that open
+            numbers[Path(device(dataset)).stat().st_rdev] = dataset
+
+    def opened(some: Collection[int]) -> list[str]:
+        return programs_with(lambda each: stat.S_ISBLK(each.st_mode) and each.st_rdev in some, writing=True)
+
+    if not opened(numbers):  # as it is nearly always: one look at all
+        return {}
+    return {dataset: users for number, dataset in numbers.items() if (users := opened({number}))}
 
 
 def sizes(datasets: Iterable[str]) -> dict[str, int]:
