@@ -19,25 +19,29 @@ SCRIPT = string.Template("""\
 # not start: what stands on standard error is what the user of virsh sees. Nothing else is asked of anybody, and nothing
 # is ever written to standard output, which libvirt would take for a domain's XML.
 
-[ "$$2/$$3" = prepare/begin ] || exit 0
+case $$2/$$3 in prepare/begin | migrate/begin) ;; *) exit 0 ;; esac
 domain=$$(cat)
 case $$domain in */dev/zvol/*) ;; *) exit 0 ;; esac
 
-if answer=$$(busctl --system --timeout=$seconds call -- \\
+if [ "$$2" = migrate ]; then
+    # A guest that is migrated here goes on where its memory left off: what is missing must not be made blank for it.
+    end="taken over" why="send it here first (zfs send), or make one as large for virsh migrate --copy-storage-all"
+elif answer=$$(busctl --system --timeout=$seconds call -- \\
     $service $path $interface $method $types "$$domain" 2> /dev/null)
 then
     refusal=$${answer#s \\"} refusal=$${refusal%\\"}
     [ -n "$$refusal" ] || exit 0
     printf '%s\\n' "$$refusal" >&2
     exit 1
+else
+    # It does not answer. A domain whose volumes are all there starts all the same: a template's are read-only, and what
+    # a job has moved away is missing.
+    end=started why="kldload-kvmd does not answer: systemctl status kldload-kvmd"
 fi
 
-# It does not answer. A domain whose volumes are all there starts all the same: a template's are read-only, and what a
-# job has moved away is missing.
 printf '%s\\n' "$$domain" | sed -n "s|.*['\\">]\\(/dev/zvol/[^'\\"<]*\\)['\\"<].*|\\1|p" | while read -r volume; do
     [ -b "$$volume" ] || {
-        echo "$$1 was not started: its volume $$volume is not there, and kldload-kvmd does not answer;" \\
-            "systemctl status kldload-kvmd" >&2
+        echo "$$1 was not $$end: its volume $$volume is not there; $$why" >&2
         exit 1
     }
 done

@@ -47,7 +47,7 @@ def test_a_refusal_is_what_the_user_of_virsh_sees(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "operation",
-    [("start", "begin"), ("started", "begin"), ("stopped", "end"), ("release", "end"), ("migrate", "begin"),
+    [("start", "begin"), ("started", "begin"), ("stopped", "end"), ("release", "end"), ("migrate", "end"),
      ("restore", "begin"), ("reconnect", "begin"), ("attach", "begin"), ("prepare", "end")],
 )  # fmt: skip
 def test_other_operations_ask_nobody_and_hinder_nothing(tmp_path: Path, operation: tuple[str, str]) -> None:
@@ -67,7 +67,16 @@ def test_without_an_answer_a_volume_that_is_missing_refuses_the_start(tmp_path: 
     done = hook(tmp_path, trouble)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert "its volume /dev/zvol/rpool/vms/web is not there, and kldload-kvmd does not answer" in done.stderr
+    assert "web was not started: its volume /dev/zvol/rpool/vms/web is not there; kldload-kvmd does not" in done.stderr
+
+
+def test_a_guest_is_not_taken_over_without_its_volumes_and_the_service_that_would_make_them_is_not_asked(
+    tmp_path: Path,
+) -> None:
+    done = hook(tmp_path, "exit 1", "web", "migrate", "begin", "-")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "web was not taken over: its volume /dev/zvol/rpool/vms/web is not there; send it here" in done.stderr
+    assert not (tmp_path / "called").exists()
 
 
 def test_without_an_answer_it_starts_if_all_is_there(tmp_path: Path) -> None:
@@ -79,9 +88,10 @@ def test_without_an_answer_it_starts_if_all_is_there(tmp_path: Path) -> None:
     (tmp_path / "hook").write_text(text)
     (tmp_path / "busctl").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "busctl").chmod(0o755)
-    for path, status in ((node, 0), (f"{node}-gone", 1)):
+    what = ("prepare", "migrate")
+    for path, status, operation in ((p, s, w) for p, s in ((node, 0), (f"{node}-gone", 1)) for w in what):
         done = subprocess.run(
-            ["/bin/sh", tmp_path / "hook", "web", "prepare", "begin", "-"], input=DOMAIN.format(path),
+            ["/bin/sh", tmp_path / "hook", "web", operation, "begin", "-"], input=DOMAIN.format(path),
             capture_output=True, text=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=False, timeout=20,
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (status, "")
