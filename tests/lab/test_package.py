@@ -254,7 +254,7 @@ class TestRemoval:
         if "lab-upgraded" in domains():
             compared = run("qemu-img", "compare", f"/var/lib/libvirt/isos/{image}", "/dev/zvol/rpool/vms/lab-upgraded")
             assert "identical" in compared.stdout
-            run("kvm-delete", "lab-upgraded", "--yes")
+            run("kvm-delete", "lab-upgraded", "--now", "--yes")
         else:
             assert (datasets().keys(), domains().keys()) == before
 
