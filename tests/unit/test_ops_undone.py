@@ -30,7 +30,7 @@ from kldload_kvm.images.store import Image
 from kldload_kvm.model import cloud_init, properties, trash
 from kldload_kvm.model.domain_devices import macs
 from kldload_kvm.model.domain_xml import build, unpack
-from kldload_kvm.model.errors import Busy, NoSpace, WrongState
+from kldload_kvm.model.errors import Busy, LibvirtUnavailable, NoSpace, WrongState
 from kldload_kvm.model.firmware import FirmwarePair
 from kldload_kvm.model.inventory import Vm
 from kldload_kvm.model.source_disks import Kept
@@ -1172,6 +1172,18 @@ class TestSavedMemory:
         assert (await done(host, TakeVmSnapshot(vm(host, "web").id, "x"))).result["consistency"] == "crash"
         taken = (await done(host, SnapshotAll("y"))).result["snapshots"]
         assert [each["consistency"] for each in taken] == ["crash"]
+
+    @in_loop
+    async def test_a_snapshot_of_which_nobody_knows_whether_it_is_saved_is_not_called_off(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await plain(host)
+
+        async def unknown(uuid: str) -> Kept:
+            raise LibvirtUnavailable("what libvirt keeps of the domain cannot be read", "it went away", "")
+
+        host.virt.kept_of = unknown  # type: ignore[method-assign]
+        assert (await done(host, TakeVmSnapshot(vm(host, "web").id, "x"))).result["consistency"] == "crash"
 
 
 class TestConsistency:

@@ -188,12 +188,12 @@ async def unquiesced(host: Host, uuid: str, datasets: Iterable[str]) -> str:
         return "off"
     try:
         state = await host.virt.state(uuid)
+        if state == "shutoff" and (await host.virt.kept_of(uuid)).saved:
+            return "crash"  # what the guest had not written yet is in its saved memory
     except NotFound:
         return "off"  # no domain is there to write
     except KvmError:
         return "crash"  # nobody knows, so it is the least
-    if state == "shutoff" and (await host.virt.kept_of(uuid)).saved:
-        return "crash"  # what the guest had not written yet is in its saved memory
     return UNQUIESCED.get(state, "crash")
 
 
