@@ -38,8 +38,8 @@ def _build(chosen: argparse.Namespace) -> None:
 
 
 def _up(chosen: argparse.Namespace) -> None:
-    what = (chosen.nodes, chosen.fresh, chosen.deb, chosen.memory, chosen.lossy, chosen.suite)
-    up.up(up.Wish(chosen.name, *what))
+    wish = up.Wish(chosen.name, chosen.nodes, chosen.fresh, chosen.deb, chosen.memory, chosen.lossy, chosen.suite)
+    up.up(wish)
 
 
 def _down(chosen: argparse.Namespace) -> None:
@@ -115,7 +115,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--suite",
             default=os.environ.get("LAB_SUITE", ""),
-            choices=("", *image.SUITES),
             metavar="|".join(image.SUITES),
             help=f"which Debian (LAB_SUITE; default: {otherwise})",
         )

@@ -167,11 +167,19 @@ async def killed_after(name: str, words: str) -> tuple[MemoryHost, sqlite3.Conne
     raise AssertionError
 
 
+WROTE = b"what the guest wrote"
+
+
 async def used(host: MemoryHost, guest: str, dataset: str) -> None:
     """Somebody starts a guest by virsh, it writes to a disk, and is off again."""
     host.memory_virt.put(host.guest(guest), "running")
-    host.memory_zfs.sets[dataset].contents = b"what the guest wrote"
+    host.memory_zfs.sets[dataset].contents = WROTE
     host.memory_virt.put(host.guest(guest), "shutoff")
+
+
+def with_what_it_wrote(host: MemoryHost) -> list[str]:
+    """The volumes that hold what the guest wrote."""
+    return [name for name, each in host.memory_zfs.sets.items() if each.contents == WROTE]
 
 
 STARTED_MEANWHILE = [
@@ -194,8 +202,7 @@ async def test_what_a_guest_wrote_while_the_service_was_dead_goes_to_the_trash(
     await host.known()
     assert job and job.error
     trash = f"{dataset.rpartition('/')[0]}/.trash/"
-    kept = [each for each in host.memory_zfs.sets.values() if each.contents == b"what the guest wrote"]
-    assert [each.name.startswith(trash) for each in kept] == [True]
+    assert [each.startswith(trash) for each in with_what_it_wrote(host)] == [True]
     left = {each for each in differences(picture(host), before) if not each.startswith(trash[:-1])}
     left = {each for each in left if "@clone-" not in each}  # on which what is kept hangs
     assert left == ({"domain web"} if "running" in name else set())  # which was on, and is off
@@ -219,8 +226,7 @@ async def test_what_was_used_and_undefined_while_the_service_was_dead_goes_to_th
     await host.virt.undefine(host.guest(guest).uuid)
     job = await recovered(host, db)
     assert job and job.error
-    kept = [name for name, each in host.memory_zfs.sets.items() if each.contents == b"what the guest wrote"]
-    assert kept == [f"rpool/vms/.trash/{guest}-{job.id}/{guest}"]
+    assert with_what_it_wrote(host) == [f"rpool/vms/.trash/{guest}-{job.id}/{guest}"]
 
 
 @in_loop
@@ -232,8 +238,7 @@ async def test_a_disk_that_was_used_and_taken_out_again_while_the_service_was_de
     await host.virt.define(xml)
     job = await recovered(host, db)
     assert job and job.error
-    kept = [name for name, each in host.memory_zfs.sets.items() if each.contents == b"what the guest wrote"]
-    assert kept == [f"rpool/vms/.trash/web-{job.id}/web.vdb"]
+    assert with_what_it_wrote(host) == [f"rpool/vms/.trash/web-{job.id}/web.vdb"]
 
 
 @in_loop

@@ -45,15 +45,16 @@ class Hook:
             uuid, name, volumes = self._read(call.args[0])
             self._asked.add(uuid)
             self.unheard.clear()
-            await self._refuse_files(call.args[0], f"{name} was not started")
-            # What we start ourselves has been looked at, and its job is what holds the VM.
+            what = f"{name} was not started"
+            await self._refuse_files(call.args[0], what)
             if volumes:
                 known = self.host.inventory.domains.get(uuid)
                 transient = known is None or not known.persistent
                 asked = Provision(uuid, name, call.args[0], self._seen(uuid), transient)
+                # What we start ourselves has been looked at, and its job is what holds the VM.
                 if uuid not in self.host.virt.starting:
-                    await self._check(asked, volumes)
-                await self._check_alone(f"{name} was not started", asked)
+                    await self._check(what, asked, volumes)
+                await self._check_alone(what, asked)
         except KvmError as refusal:
             return Answer((in_one_line(refusal),))
         except Exception:  # an error would be taken for no answer, and that for a leave to start
@@ -91,9 +92,8 @@ class Hook:
                 hint = "make a volume for it: kvm-create, or zfs create -V; and then remove that file"
                 raise WrongState(what, f"its disk {path} is a file in memory, and no volume", hint)
 
-    async def _check(self, asked: Provision, volumes: list[str]) -> None:
+    async def _check(self, what: str, asked: Provision, volumes: list[str]) -> None:
         """Raises KvmError with why it must not start."""
-        what = f"{asked.name} was not started"
         await self._look(volumes)
         await self._provide(asked)
         for vm in self._vms(volumes):

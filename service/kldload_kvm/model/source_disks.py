@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from .domain_xml import nvram_source
+from .errors import WrongState
 from .image_name import Format
 
 NVRAM = "nvram"
@@ -39,6 +40,12 @@ class Kept:
     saved: bool = False
     snapshots: tuple[str, ...] = ()
     checkpoints: tuple[str, ...] = ()
+
+    def check_unsaved(self, name: str, what: str) -> None:
+        """Raises WrongState if its memory is saved. name: the domain's; what: was not done."""
+        if self.saved:
+            hint = f"start it and shut it down first, or forget that: virsh managedsave-remove {name}"
+            raise WrongState(what, "its memory is saved, and goes with the disks as they are", hint)
 
 
 class CannotBeCopied(Exception):

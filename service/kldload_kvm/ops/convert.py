@@ -131,9 +131,7 @@ def check_off(domain: Domain, what: str) -> None:
 
 def check_kept(domain: Domain, kept: Kept, what: str) -> None:
     """Raises WrongState for what would be lost, or would bring the old disks back. what: was not done."""
-    if kept.saved:
-        hint = f"start it and shut it down first, or forget that: virsh managedsave-remove {domain.name}"
-        raise WrongState(what, "its memory is saved, and goes with the disks as they are", hint)
+    kept.check_unsaved(domain.name, what)
     for kind, found in (("snapshot", kept.snapshots), ("checkpoint", kept.checkpoints)):
         if found:
             why = f"libvirt has {kind}s of it, which cannot be carried over: {', '.join(found)}"

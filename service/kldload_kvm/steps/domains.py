@@ -238,9 +238,7 @@ class CheckUnsaved(DomainStep):
         return f"see that no memory of {self.name} is saved"
 
     async def do(self, host: Host, run: Run) -> None:
-        if (await host.virt.kept_of(self.uuid)).saved:
-            hint = f"start it and shut it down first, or forget that: virsh managedsave-remove {self.name}"
-            raise WrongState(self.what, "its memory is saved, and goes on with the disks as they are", hint)
+        (await host.virt.kept_of(self.uuid)).check_unsaved(self.name, self.what)
 
     async def done(self, host: Host, run: Run) -> bool:
         return False

@@ -107,12 +107,9 @@ def _writers(datasets: Iterable[str]) -> dict[str, list[str]]:
         with contextlib.suppress(OSError):  # it has no node, so nobody has that open
             numbers[Path(device(dataset)).stat().st_rdev] = dataset
 
-    def opened(some: Collection[int]) -> list[str]:
-        return programs_with(lambda each: stat.S_ISBLK(each.st_mode) and each.st_rdev in some, writing=True)
-
-    if not opened(numbers):  # as it is nearly always: one look at all
+    if not _programs_at(numbers, writing=True):  # as it is nearly always: one look at all
         return {}
-    return {dataset: users for number, dataset in numbers.items() if (users := opened({number}))}
+    return {dataset: users for number, dataset in numbers.items() if (users := _programs_at({number}, writing=True))}
 
 
 def sizes(datasets: Iterable[str]) -> dict[str, int]:
@@ -203,7 +200,12 @@ def holders(path: str) -> list[str]:
     node = f"{os.major(number)}:{os.minor(number)}"
     found = [f"{_mapped(each)} (device mapper or RAID)" for each in Path(f"/sys/dev/block/{node}/holders").glob("*")]
     found += [f"the file system on {where}" for where in _mounted(node)]
-    return found + programs_with(lambda each: each.st_rdev == number and stat.S_ISBLK(each.st_mode))
+    return found + _programs_at({number})
+
+
+def _programs_at(numbers: Collection[int], writing: bool = False) -> list[str]:
+    """The programs that have a block device of one of these numbers open."""
+    return programs_with(lambda each: each.st_rdev in numbers and stat.S_ISBLK(each.st_mode), writing)
 
 
 def programs_with(is_it: Callable[[os.stat_result], bool], writing: bool = False) -> list[str]:
