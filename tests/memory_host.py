@@ -514,10 +514,11 @@ class MemoryDevices:
         await self.wait(dataset)
         return "zd16"
 
-    async def check_closed(self, dataset: str) -> None:
+    async def check_closed(self, *datasets: str) -> None:
         await asyncio.sleep(0)
-        if dataset in self.zfs.open:
-            raise Busy(f"the volume {dataset} is in use", "its device is held by qemu", "end it")
+        for dataset in datasets:
+            if dataset in self.zfs.open:
+                raise Busy(f"the volume {dataset} is in use", "its device is held by qemu", "end it")
 
     async def writers(self, datasets: Iterable[str]) -> dict[str, list[str]]:
         await asyncio.sleep(0)

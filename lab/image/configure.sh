@@ -37,6 +37,8 @@ systemctl --root="$tree" --quiet mask \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
     fstrim.timer logrotate.timer man-db.timer sanoid.timer
 systemctl --root="$tree" --quiet enable systemd-networkd.service
+systemctl --root="$tree" --quiet disable \
+    NetworkManager.service NetworkManager-wait-online.service NetworkManager-dispatcher.service networking.service
 install -d "$tree/var/lib/kldload-lab/guests" "$tree/etc/systemd/system-generators"
 ln -s /dev/null "$tree/etc/systemd/system-generators/systemd-ssh-generator"
 

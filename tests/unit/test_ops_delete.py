@@ -23,7 +23,7 @@ from kldload_kvm.ops.identity import RenewVmIdentity
 from kldload_kvm.steps.domains import ForceOff, UndefineDomain
 from kldload_kvm.steps.guests import RenewIdentity
 from kldload_kvm.steps.snapshots import DestroySnapshot
-from kldload_kvm.steps.trash import DestroySnapshots, DestroyVolume
+from kldload_kvm.steps.trash import CheckClosed, DestroySnapshots, DestroyVolume
 from kldload_kvm.steps.volumes import CreateTrashEntry, PromoteVolume, RenameVolume, SetProperty
 from world import World, definition_of, guid_of, id_of, uuid_of, volume
 
@@ -187,6 +187,7 @@ class TestNow:
         guids = {name: guid_of(f"rpool/vms/web@{name}") for name in ("s1", "s2")}
         assert vm.domain
         assert made.steps == (
+            CheckClosed(("rpool/vms/web", "rpool/vms/web.nvram")),
             DestroySnapshots("rpool/vms/web", guids),
             DestroyVolume("rpool/vms/web", guid_of("rpool/vms/web")),
             DestroySnapshots("rpool/vms/web.nvram", {"s1": guid_of("rpool/vms/web.nvram@s1")}),
@@ -196,7 +197,7 @@ class TestNow:
         assert made.destroys == (
             "rpool/vms/web@s1", "rpool/vms/web@s2", "rpool/vms/web", "rpool/vms/web.nvram@s1", "rpool/vms/web.nvram",
         )  # fmt: skip
-        assert made.commit == made.steps[0]
+        assert made.commit == made.steps[1]
         assert made.description == "delete web for good"
 
     def test_a_snapshot_that_was_taken_for_its_clones_alone_goes_with_the_last_of_them(self, host: World) -> None:
@@ -223,7 +224,7 @@ class TestNow:
     def test_a_running_vm_needs_force(self, host: World) -> None:
         host.vm("web", "running")
         assert isinstance(refusal(host, now=True), WrongState)
-        assert plan(host, now=True, force=True).prepare == (ForceOff(uuid_of("web"), "web"),)
+        assert plan(host, now=True, force=True).prepare[0] == ForceOff(uuid_of("web"), "web")
 
     @pytest.mark.parametrize("holder", ["rpool/vms/copy", "rpool/vms/.trash/copy-1/copy"])
     def test_an_origin_is_refused_naming_what_hangs_on_it(self, host: World, holder: str) -> None:

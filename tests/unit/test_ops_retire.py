@@ -13,7 +13,7 @@ from kldload_kvm.model.errors import WrongState
 from kldload_kvm.model.inventory import Domain
 from kldload_kvm.model.trash import UNDEFINED
 from kldload_kvm.ops.retire import Retire
-from kldload_kvm.steps.trash import DestroyVolume
+from kldload_kvm.steps.trash import CheckClosed, DestroyVolume
 from kldload_kvm.steps.volumes import CreateTrashEntry, RenameVolume
 from world import CONFIG, World, asking, domain, id_of, snapshot, spec, volume
 
@@ -77,7 +77,8 @@ def test_what_is_to_be_destroyed_is_destroyed_last_with_its_snapshots_by_name(ho
     assert destroyed(made) == ["rpool/vms/web.vdb"]
     assert moved(made) == ["rpool/vms/web", "rpool/vms/web.nvram"]
     assert "rpool/vms/web.vdb@s1" in made.destroys
-    assert made.prepare[-1] == made.steps[2]
+    assert made.prepare[0] == CheckClosed(("rpool/vms/web.vdb",))
+    assert made.prepare[-1] == made.steps[3]
 
 
 def test_what_has_clones_is_not_destroyed_but_waits(host: World) -> None:

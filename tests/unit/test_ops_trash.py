@@ -27,7 +27,7 @@ from kldload_kvm.ops.restore import RestoreTrash
 from kldload_kvm.steps.devices import AttachDevice
 from kldload_kvm.steps.domains import CheckUnsaved, ForceOff, RestoreDomain, SetAutostart
 from kldload_kvm.steps.snapshots import DestroySnapshot
-from kldload_kvm.steps.trash import DestroySnapshots, DestroyVolume, RemoveTrashEntry
+from kldload_kvm.steps.trash import CheckClosed, DestroySnapshots, DestroyVolume, RemoveTrashEntry
 from kldload_kvm.steps.volumes import CreateTrashEntry, PromoteVolume, RenameVolume, SetProperty
 from world import World, filesystem, guid_of, id_of, snapshot, uuid_of, volume, volumes_of
 
@@ -413,13 +413,14 @@ class TestPurge:
         host.inventory.put_snapshot(snapshot(f"{TRASH}/web", "s1", 7))
         made = purge(host, ENTRY)
         assert made.steps == (
+            CheckClosed((f"{TRASH}/web", f"{TRASH}/web.nvram")),
             DestroySnapshots(f"{TRASH}/web", {"s1": guid_of(f"{TRASH}/web@s1")}),
             DestroyVolume(f"{TRASH}/web", guid_of(f"{TRASH}/web")),
             DestroyVolume(f"{TRASH}/web.nvram", guid_of(f"{TRASH}/web.nvram")),
             removed(),
         )
         assert made.destroys == (f"{TRASH}/web@s1", f"{TRASH}/web", f"{TRASH}/web.nvram", TRASH)
-        assert made.commit == made.steps[0]
+        assert made.commit == made.steps[1]
         assert "rpool/vms" in made.steps[-1].touches()  # whose free space is read again
         assert made.locks == {f"trash:{TRASH}"}
         assert made.result == {"purged": (ENTRY,)}
@@ -462,7 +463,7 @@ class TestPurge:
         with pytest.raises(HasClones) as caught:
             purge(host, ENTRY)
         assert caught.value.why == "these are clones of what is in it: trash entry copy-1"
-        first = purge(host, ENTRY, "copy-1").steps[0]
+        first = purge(host, ENTRY, "copy-1").commit
         assert first == DestroyVolume("rpool/vms/.trash/copy-1/copy", guid_of("rpool/vms/.trash/copy-1/copy"))
 
     def test_all_that_are_due_and_nothing_if_none_is(self, host: World) -> None:

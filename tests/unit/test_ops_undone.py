@@ -646,6 +646,28 @@ async def test_without_trouble_it_succeeds_and_the_inventory_is_as_the_host(case
     assert not any(guest.frozen for guest in host.memory_virt.guests.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("delete at once", "rpool/vms/web.nvram"),
+        ("purge of a whole family", "/web.nvram"),
+        ("retire and destroy", "rpool/vms/web.vdb"),
+    ],
+)
+@in_loop
+async def test_nothing_is_destroyed_if_the_last_volume_is_open(
+    name: str, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kldload_kvm.steps.volumes.UDEV_LOOKS", 0.0)
+    case = next(each for each in CASES if each.name == name)
+    host = await host_for(case)
+    host.memory_zfs.open.add(next(each for each in host.memory_zfs.names() if each.endswith(last)))
+    before = picture(host)
+    job = await done(host, case.make(host))
+    assert isinstance(job.error, Busy)
+    assert picture(host) == before
+
+
 @pytest.mark.parametrize("when", ["before", "after", "cancel"])
 @in_loop
 async def test_with_trouble_at_any_change_the_host_is_as_before_or_as_after(case: Case, when: str) -> None:
@@ -695,6 +717,7 @@ def disk(host: MemoryHost, name: str = "web") -> Set:
 
 NEVER_DONE = {
     "domain.check-unsaved",
+    "volume.check-closed",
     "image.convert",
     "disk.copy",
     "seed.write",
@@ -1090,7 +1113,8 @@ class TestTrash:
         await host.prepare()
         await deleted(host)
         plan = purge(host).plan(view(host))
-        entry = plan.steps[0].touches()[0].removesuffix("@*")
+        assert plan.commit
+        entry = plan.commit.touches()[0].removesuffix("@*")
         await host.zfs.snapshot([f"{entry}@by-hand"], {})
         job = Engine(host, MemoryJournal()).start(plan, 0)
         await job.finished.wait()

@@ -17,7 +17,7 @@ from ..model.inventory import Dataset, Vm, is_trash
 from ..model.trash import DELETED
 from ..steps.domains import UndefineDomain
 from ..steps.volumes import CreateTrashEntry, PromoteVolume, RenameVolume
-from .purge import destroy_steps, is_held, unused_steps
+from .purge import check_closed, destroy_steps, is_held, unused_steps
 from .request import View, VmRequest, check_off, definition_guard, vm_guards, vm_locks
 from .trash import entry_properties, new_entry
 
@@ -83,7 +83,7 @@ class Delete(VmRequest):
         return Plan(
             operation=self.operation,
             description=f"delete {vm.name} for good",
-            prepare=check_off(vm, "deleted", self.force),
+            prepare=(*check_off(vm, "deleted", self.force), *check_closed(vm.volumes)),
             commit=first,
             finish=(*rest, *([undefine] if undefine else []), *unused_steps(view, vm.volumes)),
             locks=vm_locks(vm),

@@ -7,7 +7,7 @@ clone from, and nobody uses any more, goes with the last clone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,9 +15,8 @@ from ..engine.plan import Plan, Step
 from ..model import names, trash
 from ..model.errors import HasClones, InvalidArgument
 from ..model.inventory import Dataset
-from ..model.trash import Entry
 from ..steps.snapshots import DestroySnapshot
-from ..steps.trash import DestroySnapshots, DestroyVolume
+from ..steps.trash import CheckClosed, DestroySnapshots, DestroyVolume
 from .request import Request, View
 from .trash import entry_guards, entry_locks, find_entry, remove_steps
 
@@ -59,10 +58,13 @@ class PurgeTrash(Request):
         ready, held = trash.unheld(inventory, wanted)
         if held:
             raise _held(view, held)
-        steps = purge_steps(view, ready)
+        volumes = [volume for entry in ready for volume in entry.volumes]
+        emptied = [step for entry in ready for step in remove_steps(view, entry)]
+        steps = [*destroy_steps(view, volumes), *emptied, *unused_steps(view, volumes)]
         return Plan(
             operation=self.operation,
             description=f"purge {', '.join(each.id for each in ready) or 'nothing: no trash entry is due'}",
+            prepare=check_closed(volumes),
             commit=steps[0] if steps else None,
             finish=tuple(steps[1:]),
             locks=frozenset().union(*(entry_locks(each) for each in ready)),
@@ -72,11 +74,9 @@ class PurgeTrash(Request):
         )
 
 
-def purge_steps(view: View, entries: Iterable[Entry]) -> list[Step]:
-    entries = list(entries)
-    volumes = [volume for entry in entries for volume in entry.volumes]
-    emptied = [step for entry in entries for step in remove_steps(view, entry)]
-    return [*destroy_steps(view, volumes), *emptied, *unused_steps(view, volumes)]
+def check_closed(volumes: Collection[Dataset]) -> tuple[Step, ...]:
+    """Before the first of several is destroyed: whether the last of them can be."""
+    return (CheckClosed(tuple(each.name for each in volumes)),) if volumes else ()
 
 
 def destroy_steps(view: View, volumes: Iterable[Dataset]) -> list[Step]:

@@ -17,7 +17,7 @@ from ..model.errors import InvalidArgument, WrongState
 from ..model.inventory import Dataset, Domain, Vm, device
 from ..model.trash import UNDEFINED
 from ..steps.volumes import CreateTrashEntry, RenameVolume
-from .purge import destroy_steps
+from .purge import check_closed, destroy_steps
 from .request import View, VmRequest, vm_guards, vm_locks
 from .trash import entry_properties, new_entry
 
@@ -47,7 +47,7 @@ class Retire(VmRequest):
         moved = [v for v in vm.volumes if v not in gone and fates[v.name] != intent.KEEP]
         if not moved and not gone:
             raise WrongState(f"the volumes of {vm.name} stay where they are", "that was asked for", "")
-        steps: list[Step] = []
+        steps: list[Step] = [*check_closed(gone)]
         result: dict[str, Any] = {"vm": vm.id, "name": vm.name}
         if moved:
             entry, container = new_entry(view, vm)

@@ -15,6 +15,28 @@ from .host import Host
 from .volumes import guid_of, no_longer_busy
 
 
+@step_kind
+@dataclass(frozen=True)
+class CheckClosed(Step):
+    """That nobody has any of these volumes open, before the first of them, or a snapshot of it, is destroyed."""
+
+    kind = "volume.check-closed"
+    datasets: tuple[str, ...]
+
+    def describe(self) -> str:
+        volumes = self.datasets[0] if len(self.datasets) == 1 else f"any of {len(self.datasets)} volumes"
+        return f"see that nobody has {volumes} open"
+
+    async def do(self, host: Host, run: Run) -> None:
+        await no_longer_busy(host.devices.check_closed, *self.datasets)
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return False
+
+    async def undo(self, host: Host, run: Run) -> None:
+        return None
+
+
 @dataclass(frozen=True)
 class DestroyDataset(Step):
     """A dataset that has no snapshots and no children left. guid: of the one that is meant."""

@@ -27,6 +27,8 @@ from .host import Host
 
 log = logging.getLogger(__name__)
 
+UDEV_LOOKS = 15.0
+"""Seconds, at the most, for which udev has a volume open that was just written."""
 FRESH_CLONE = 16 << 10
 """What ZFS counts as written to a clone that nobody wrote to, at the most: 8 KiB of its own (seen, with sectors of
 4 KiB). The smallest write of a guest adds a block and, twice, those that point to it."""
@@ -427,20 +429,20 @@ async def keep(host: Host, dataset: str, run: Run) -> None:
     log.warning("job %s: a guest has written to %s, which is kept in the trash as %s", run.job, dataset, entry)
 
 
-async def no_longer_busy(work: Any, dataset: str, timeout: float = 15.0) -> None:
+async def no_longer_busy(work: Any, *datasets: str) -> None:
     """Do it once it is not Busy any more: udev looks at each node for a moment after it was written."""
     last: list[KvmError] = []
 
     async def attempt() -> bool:
         try:
-            call: Awaitable[None] = work(dataset)
+            call: Awaitable[None] = work(*datasets)
             await call
         except Busy as fault:
             last[:] = [fault]
             return False
         return True
 
-    if not await until(attempt, timeout, 0.3):
+    if not await until(attempt, UDEV_LOOKS, 0.3):
         raise last[0]
 
 

@@ -90,23 +90,37 @@ class Devices:
         """The name of a volume's node in the kernel, such as zd16, by its number: the link may be on the move."""
         return await self._with_node(f"the volume {dataset} was not found", dataset, _kernel_name, None)
 
-    async def check_closed(self, dataset: str) -> None:
-        """Raises Busy, naming who, if a program on this host has the volume's node open."""
-        if users := await asyncio.to_thread(holders, device(dataset)):
-            hint = "end it, or shut the VM down, and try again"
-            raise Busy(f"the volume {dataset} is in use", f"its device is held by {', '.join(users)}", hint)
+    async def check_closed(self, *datasets: str) -> None:
+        """Raises Busy, naming who, if a program on this host has the node of one of these volumes open."""
+        if len(datasets) > 1 and await asyncio.to_thread(_all_closed, datasets):
+            return
+        for dataset in datasets:
+            if users := await asyncio.to_thread(holders, device(dataset)):
+                hint = "end it, or shut the VM down, and try again"
+                raise Busy(f"the volume {dataset} is in use", f"its device is held by {', '.join(users)}", hint)
 
     async def writers(self, datasets: Iterable[str]) -> dict[str, list[str]]:
         """The programs on this host that have a volume's node open for writing, for each volume that has any."""
         return await asyncio.to_thread(_writers, list(datasets))
 
 
-def _writers(datasets: Iterable[str]) -> dict[str, list[str]]:
+def _numbers(datasets: Iterable[str]) -> dict[int, str]:
+    """The volumes by the numbers of their nodes. One that has no node is left out: nobody has that open."""
     numbers = {}
     for dataset in datasets:
-        with contextlib.suppress(OSError):  # it has no node, so nobody has that open
+        with contextlib.suppress(OSError):
             numbers[Path(device(dataset)).stat().st_rdev] = dataset
+    return numbers
 
+
+def _all_closed(datasets: Iterable[str]) -> bool:
+    """One look at all, as many as they are."""
+    numbers = _numbers(datasets)
+    return not _programs_at(numbers) and not any(map(_held_by_kernel, numbers))
+
+
+def _writers(datasets: Iterable[str]) -> dict[str, list[str]]:
+    numbers = _numbers(datasets)
     if not _programs_at(numbers, writing=True):  # as it is nearly always: one look at all
         return {}
     return {dataset: users for number, dataset in numbers.items() if (users := _programs_at({number}, writing=True))}
@@ -197,10 +211,14 @@ def holders(path: str) -> list[str]:
         number = Path(path).stat().st_rdev
     except FileNotFoundError:
         return []
+    return _held_by_kernel(number) + _programs_at({number})
+
+
+def _held_by_kernel(number: int) -> list[str]:
+    """What in the kernel holds the block device of that number."""
     node = f"{os.major(number)}:{os.minor(number)}"
     found = [f"{_mapped(each)} (device mapper or RAID)" for each in Path(f"/sys/dev/block/{node}/holders").glob("*")]
-    found += [f"the file system on {where}" for where in _mounted(node)]
-    return found + _programs_at({number})
+    return found + [f"the file system on {where}" for where in _mounted(node)]
 
 
 def _programs_at(numbers: Collection[int], writing: bool = False) -> list[str]:
