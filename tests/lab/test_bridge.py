@@ -84,12 +84,15 @@ def has_address(name: str) -> None:
 
 
 def without_networkd() -> str:
-    """networkd lets the card go, which loses its address; it is not to take a bridge with the card's address either."""
+    """networkd lets the card go, which loses its address; it is not to take a bridge with the card's address either.
+    Without networkd the kernel gives a card its link-local address."""
     name = card()
     RELEASED.write_text(f"[Match]\nName={name} {BRIDGE}\n\n[Link]\nUnmanaged=yes\n")
     run("networkctl", "reload")
     wait_until(lambda: "unmanaged" in run("networkctl", "list", "--no-legend", name).stdout, 30, "networkd has let go")
     run("ip", "addr", "flush", "dev", name)
+    run("ip", "link", "set", "dev", name, "down")
+    run("ip", "link", "set", "dev", name, "addrgenmode", "eui64")
     return name
 
 
@@ -112,6 +115,7 @@ def by_ifupdown() -> None:
     )
     run("ifup", name)
     has_address(name)
+    wait_until(lambda: any(each.startswith("fe80:") for each in addresses(name)), 30, f"{name} has its own address")
 
 
 def clean_ifupdown() -> None:

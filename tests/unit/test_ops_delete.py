@@ -23,8 +23,8 @@ from kldload_kvm.ops.identity import RenewVmIdentity
 from kldload_kvm.steps.domains import ForceOff, UndefineDomain
 from kldload_kvm.steps.guests import RenewIdentity
 from kldload_kvm.steps.snapshots import DestroySnapshot
-from kldload_kvm.steps.trash import CheckClosed, DestroySnapshots, DestroyVolume
-from kldload_kvm.steps.volumes import CreateTrashEntry, PromoteVolume, RenameVolume, SetProperty
+from kldload_kvm.steps.trash import CheckClosed, CreateTrashEntry, DestroySnapshots, DestroyVolume
+from kldload_kvm.steps.volumes import PromoteVolume, RenameVolume, SetProperty
 from world import World, definition_of, guid_of, id_of, uuid_of, volume
 
 ENTRY = "web-20260401T153022Z"

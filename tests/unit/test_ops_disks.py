@@ -33,7 +33,8 @@ from kldload_kvm.ops.resize import Resize
 from kldload_kvm.steps import devices
 from kldload_kvm.steps.devices import AttachDevice, DetachDevice, ShowSize
 from kldload_kvm.steps.domains import StartNetwork
-from kldload_kvm.steps.volumes import CreateTrashEntry, CreateVolume, GrowVolume, NoteWritten, RenameVolume
+from kldload_kvm.steps.trash import CreateTrashEntry
+from kldload_kvm.steps.volumes import CreateVolume, GrowVolume, NoteWritten, RenameVolume
 from loops import in_loop
 from memory_host import MemoryHost
 from world import World, guid_of, id_of, snapshot, uuid_of, volume

@@ -21,7 +21,7 @@ from kldload_kvm.model.domain_devices import sources
 from kldload_kvm.model.errors import Interrupted, WrongState, ZfsFailed
 from kldload_kvm.model.trash import entries
 from kldload_kvm.steps import host as host_room
-from kldload_kvm.steps import volumes
+from kldload_kvm.steps import own
 from loops import in_loop
 from memory_host import MemoryHost, Troubles
 from unit.test_ops_undone import (  # noqa: F401 -- fixtures
@@ -245,7 +245,7 @@ async def test_a_disk_that_was_used_and_taken_out_again_while_the_service_was_de
 async def test_a_clone_that_was_started_while_the_service_was_dead_and_runs_is_left_whole_and_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(volumes, "UDEV_LOOKS", 0.0)
+    monkeypatch.setattr(own, "UDEV_LOOKS", 0.0)
     host, db = await killed_after("clone", "define a")
     host.memory_virt.put(host.guest("a"), "running")
     job = await recovered(host, db)

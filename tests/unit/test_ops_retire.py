@@ -13,8 +13,8 @@ from kldload_kvm.model.errors import WrongState
 from kldload_kvm.model.inventory import Domain
 from kldload_kvm.model.trash import UNDEFINED
 from kldload_kvm.ops.retire import Retire
-from kldload_kvm.steps.trash import CheckClosed, DestroyVolume
-from kldload_kvm.steps.volumes import CreateTrashEntry, RenameVolume
+from kldload_kvm.steps.trash import CheckClosed, CreateTrashEntry, DestroyVolume
+from kldload_kvm.steps.volumes import RenameVolume
 from world import CONFIG, World, asking, domain, id_of, snapshot, spec, volume
 
 

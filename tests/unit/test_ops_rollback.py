@@ -14,7 +14,8 @@ from kldload_kvm.model.errors import InvalidArgument, KvmError, LibvirtUnavailab
 from kldload_kvm.model.inventory import Bookmark
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.steps.domains import CheckUnsaved, ForceOff, RestoreDefinition, StartDomain, StartNetwork
-from kldload_kvm.steps.volumes import CloneBack, CreateTrashEntry, PromoteBack, RenameVolume
+from kldload_kvm.steps.trash import CreateTrashEntry
+from kldload_kvm.steps.volumes import CloneBack, PromoteBack, RenameVolume
 from world import World, filesystem, guid_of, id_of, uuid_of
 
 ENTRY = "web-20260401T153022Z"

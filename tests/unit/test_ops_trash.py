@@ -27,8 +27,8 @@ from kldload_kvm.ops.restore import RestoreTrash
 from kldload_kvm.steps.devices import AttachDevice
 from kldload_kvm.steps.domains import CheckUnsaved, ForceOff, RestoreDomain, SetAutostart
 from kldload_kvm.steps.snapshots import DestroySnapshot
-from kldload_kvm.steps.trash import CheckClosed, DestroySnapshots, DestroyVolume, RemoveTrashEntry
-from kldload_kvm.steps.volumes import CreateTrashEntry, PromoteVolume, RenameVolume, SetProperty
+from kldload_kvm.steps.trash import CheckClosed, CreateTrashEntry, DestroySnapshots, DestroyVolume, RemoveTrashEntry
+from kldload_kvm.steps.volumes import PromoteVolume, RenameVolume, SetProperty
 from world import World, filesystem, guid_of, id_of, snapshot, uuid_of, volume, volumes_of
 
 ENTRY = "web-20260401T000000Z"

@@ -658,7 +658,7 @@ async def test_without_trouble_it_succeeds_and_the_inventory_is_as_the_host(case
 async def test_nothing_is_destroyed_if_the_last_volume_is_open(
     name: str, last: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kldload_kvm.steps.volumes.UDEV_LOOKS", 0.0)
+    monkeypatch.setattr("kldload_kvm.steps.own.UDEV_LOOKS", 0.0)
     case = next(each for each in CASES if each.name == name)
     host = await host_for(case)
     host.memory_zfs.open.add(next(each for each in host.memory_zfs.names() if each.endswith(last)))

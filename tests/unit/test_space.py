@@ -25,7 +25,7 @@ from kldload_kvm.ops.power import Resume
 from kldload_kvm.ops.request import Request, View
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
-from kldload_kvm.steps.volumes import CreateTrashEntry, KeepSpare
+from kldload_kvm.steps.trash import CreateTrashEntry, KeepSpare
 from kldload_kvm.virt.domains import _fault
 from kldload_kvm.watch.space import FIRST, FORGOTTEN, LONGEST, SpaceWatch
 from loops import in_loop

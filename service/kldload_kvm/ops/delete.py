@@ -16,7 +16,8 @@ from ..model.errors import AlreadyExists, HasClones, InvalidArgument
 from ..model.inventory import Dataset, Vm, is_trash
 from ..model.trash import DELETED
 from ..steps.domains import UndefineDomain
-from ..steps.volumes import CreateTrashEntry, PromoteVolume, RenameVolume
+from ..steps.trash import CreateTrashEntry
+from ..steps.volumes import PromoteVolume, RenameVolume
 from .purge import check_closed, destroy_steps, is_held, unused_steps
 from .request import View, VmRequest, check_off, definition_guard, vm_guards, vm_locks
 from .trash import entry_properties, new_entry

@@ -15,7 +15,8 @@ from ..model.domain_devices import Device
 from ..model.errors import InvalidArgument
 from ..model.inventory import Dataset, Vm, is_trash
 from ..steps.devices import DetachDevice
-from ..steps.volumes import CreateTrashEntry, RenameVolume
+from ..steps.trash import CreateTrashEntry
+from ..steps.volumes import RenameVolume
 from .disks import disk_of, places
 from .request import View, VmRequest, check_unsaved, vm_guards, vm_locks
 from .trash import new_entry

@@ -16,7 +16,8 @@ from ..model import intent, properties, trash
 from ..model.errors import InvalidArgument, WrongState
 from ..model.inventory import Dataset, Domain, Vm, device
 from ..model.trash import UNDEFINED
-from ..steps.volumes import CreateTrashEntry, RenameVolume
+from ..steps.trash import CreateTrashEntry
+from ..steps.volumes import RenameVolume
 from .purge import check_closed, destroy_steps
 from .request import View, VmRequest, vm_guards, vm_locks
 from .trash import entry_properties, new_entry

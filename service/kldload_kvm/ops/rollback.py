@@ -16,7 +16,8 @@ from ..model.domain_xml import secrets
 from ..model.errors import NotFound
 from ..model.inventory import SnapshotSet, Vm
 from ..steps.domains import RestoreDefinition
-from ..steps.volumes import CloneBack, CreateTrashEntry, PromoteBack, RenameVolume
+from ..steps.trash import CreateTrashEntry
+from ..steps.volumes import CloneBack, PromoteBack, RenameVolume
 from .request import (
     View,
     VmRequest,

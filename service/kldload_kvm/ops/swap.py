@@ -11,7 +11,8 @@ from ..model import properties
 from ..model.errors import InvalidArgument, NotFound, WrongState
 from ..model.inventory import Dataset, Vm, role
 from ..model.trash import ROLLED_BACK, Entry, entries
-from ..steps.volumes import CreateTrashEntry, PromoteVolume, RenameVolume, SetProperty
+from ..steps.trash import CreateTrashEntry
+from ..steps.volumes import PromoteVolume, RenameVolume, SetProperty
 from .request import View, check_off, check_unsaved, vm_guards, vm_locks
 from .trash import entry_guards, entry_locks, entry_properties, new_entry, remove_steps
 

@@ -10,8 +10,7 @@ from ..model.inventory import SPARE, TRASH, Vm
 from ..model.names import shown, unused
 from ..model.trash import Entry, entries
 from ..steps.snapshots import DestroySnapshot
-from ..steps.trash import RemoveTrashEntry
-from ..steps.volumes import KeepSpare
+from ..steps.trash import KeepSpare, RemoveTrashEntry
 from .request import View
 
 LONGEST_NAME = 255

@@ -8,7 +8,7 @@ from ..engine.plan import Run, Step, step_kind
 from ..model import properties
 from ..zfs import listing
 from .host import Host
-from .volumes import Creating, destroy_own, is_ours, tag_of
+from .own import Creating, destroy_own, is_ours, tag_of
 
 
 @step_kind

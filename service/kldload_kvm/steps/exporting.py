@@ -9,7 +9,7 @@ from ..engine.plan import Run, Step, step_kind
 from ..images.exporting import Format, check_target, write_disk
 from ..images.own_thread import in_own_thread
 from .host import Host
-from .volumes import no_longer_busy, tag_of
+from .own import no_longer_busy, tag_of
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from ..model import properties
 from ..model.errors import Failed, TimedOut
 from ..waiting import until
 from .host import Host
-from .volumes import is_ours
+from .own import is_ours
 
 MOUNT_SECONDS = 60.0
 

@@ -10,7 +10,7 @@ from ..engine.plan import Run, Step, step_kind
 from ..model.errors import NotFound
 from .domains import DomainStep
 from .host import Host
-from .volumes import no_longer_busy
+from .own import no_longer_busy
 
 
 @step_kind

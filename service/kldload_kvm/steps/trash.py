@@ -1,18 +1,79 @@
-"""Steps that give up for good: snapshots and volumes that were named, and the trash's empty containers.
+"""Steps of the trash: its entries, and those that give up for good, snapshots and volumes that were named.
 
-Each is one zfs command, looks at the guids just before, and takes nothing else: no recursion, and never `destroy -R`.
+Each of the latter is one zfs command, looks at the guids just before, and takes nothing else: no recursion, and never
+`destroy -R`.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..engine.plan import Run, Step, step_kind
-from ..model.errors import NotFound
-from ..model.inventory import TRASH
+from ..model.errors import NoSpace, NotFound
+from ..model.inventory import SPARE, TRASH
 from ..zfs import listing
 from .host import Host
-from .volumes import guid_of, no_longer_busy
+from .own import Creating, ensure_trash, guid_of, is_ours, make_entry, no_longer_busy
+
+
+@step_kind
+@dataclass(frozen=True)
+class CreateTrashEntry(Creating):
+    """The container in which volumes wait in the trash. properties: what is remembered of them.
+
+    In a pool that is full ZFS makes none, but renames the spare one, so that deleting works there too.
+    """
+
+    kind = "trash.create-entry"
+    dataset: str
+    properties: dict[str, str] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        return f"make the trash entry {self.dataset.rpartition('/')[2]}"
+
+    def touches(self) -> tuple[str, ...]:
+        return (self.dataset.rpartition("/")[0], self.dataset)
+
+    async def do(self, host: Host, run: Run) -> None:
+        await make_entry(host, self.dataset, self.properties, run)
+
+    async def undo(self, host: Host, run: Run) -> None:
+        """An entry that holds nothing becomes the spare, if there is none: the pool may be full."""
+        spare = f"{self.dataset.rpartition('/')[0]}/{SPARE}"
+        if await is_ours(host, self.dataset, run) and await guid_of(host, spare) is None:
+            datasets, _ = await listing.everything(host.zfs, [self.dataset])
+            if len(datasets) == 1:
+                await host.zfs.rename(self.dataset, spare)
+        await super().undo(host, run)
+
+
+@step_kind
+@dataclass(frozen=True)
+class KeepSpare(Step):
+    """Make the spare entry of a storage's trash. In a pool that has no room for it there will be none."""
+
+    kind = "trash.keep-spare"
+    reversible = False
+    trash: str
+
+    @property
+    def spare(self) -> str:
+        return f"{self.trash}/{SPARE}"
+
+    def describe(self) -> str:
+        return f"keep an empty entry in {self.trash}, so that deleting works in a full pool"
+
+    def touches(self) -> tuple[str, ...]:
+        return (self.trash, self.spare)
+
+    async def do(self, host: Host, run: Run) -> None:
+        with suppress(NoSpace):
+            await ensure_trash(host, self.trash)
+            await host.zfs.create_container(self.spare, {})
+
+    async def done(self, host: Host, run: Run) -> bool:
+        return await guid_of(host, self.spare) is not None
 
 
 @step_kind

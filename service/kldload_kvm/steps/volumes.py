@@ -1,54 +1,25 @@
-"""Steps on volumes: create, clone, rename, promote, and the trash's containers.
-
-What a step created carries its tag (org.kldload.kvm:job), set by the command that creates it; undo destroys nothing
-else. ZFS sets it in the transaction after: a power cut between the two leaves what is nobody's, and is not destroyed.
-"""
+"""Steps on volumes: create, clone, promote, rename, grow."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
-from collections.abc import Awaitable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..engine.plan import Run, Step, step_kind
 from ..model import properties
-from ..model.errors import Busy, KvmError, NoSpace, NotFound, WrongState, ZfsFailed
-from ..model.inventory import SPARE, TRASH, is_trash
+from ..model.errors import NotFound, WrongState, ZfsFailed
+from ..model.inventory import is_trash
 from ..model.sizes import format_size
-from ..model.trash import ROLLED_BACK
-from ..waiting import until
-from ..zfs import listing
 from .host import Host
+from .own import Creating, guid_of, no_longer_busy
 
-log = logging.getLogger(__name__)
-
-UDEV_LOOKS = 15.0
-"""Seconds, at the most, for which udev has a volume open that was just written."""
-FRESH_CLONE = 16 << 10
-"""What ZFS counts as written to a clone that nobody wrote to, at the most: 8 KiB of its own (seen, with sectors of
-4 KiB). The smallest write of a guest adds a block and, twice, those that point to it."""
 # What a clone must be given again: it inherits everything else from its parent, not from its origin (zfs-clone(8)).
 CARRIED = frozenset({
     "compression", "checksum", "primarycache", "secondarycache", "sync", "logbias", "dedup", "copies", "readonly",
     "snapdev", "volmode", "refreservation", "redundant_metadata", "snapshot_limit",
 })  # fmt: skip
-
-
-class Creating(Step):
-    """A step that creates a dataset: told, and undone, by the tag that it was created with."""
-
-    dataset: str
-
-    async def done(self, host: Host, run: Run) -> bool:
-        return await is_ours(host, self.dataset, run)
-
-    async def undo(self, host: Host, run: Run) -> None:
-        await destroy_own(host, self.dataset, run)
 
 
 @step_kind
@@ -219,80 +190,6 @@ class RenameVolume(Step):
 
 @step_kind
 @dataclass(frozen=True)
-class CreateTrashEntry(Creating):
-    """The container in which volumes wait in the trash. properties: what is remembered of them.
-
-    In a pool that is full ZFS makes none, but renames the spare one, so that deleting works there too.
-    """
-
-    kind = "trash.create-entry"
-    dataset: str
-    properties: dict[str, str] = field(default_factory=dict)
-
-    def describe(self) -> str:
-        return f"make the trash entry {self.dataset.rpartition('/')[2]}"
-
-    def touches(self) -> tuple[str, ...]:
-        return (self.dataset.rpartition("/")[0], self.dataset)
-
-    async def do(self, host: Host, run: Run) -> None:
-        trash = self.dataset.rpartition("/")[0]
-        values = {**self.properties, properties.SINCE: str(int(time.time())), properties.JOB: run.tag}
-        try:
-            await ensure_trash(host, trash)
-            await host.zfs.create_container(self.dataset, values)
-        except NoSpace as error:
-            spare = f"{trash}/{SPARE}"
-            if await guid_of(host, spare) is None:
-                hint = "purge what waits there (kvm-trash list), or delete without the trash: kvm-delete --now"
-                raise NoSpace("nothing was moved to the trash", error.why, hint) from None
-            # First what it is, then its place: what a spare still says of another, that came to nothing, is cleared.
-            for key in await host.zfs.local_properties(spare):
-                if key.startswith(properties.PREFIX) and key not in values:
-                    await host.zfs.inherit(spare, key)
-            await host.zfs.set(spare, values)
-            await host.zfs.rename(spare, self.dataset)
-
-    async def undo(self, host: Host, run: Run) -> None:
-        """An entry that holds nothing becomes the spare, if there is none: the pool may be full."""
-        spare = f"{self.dataset.rpartition('/')[0]}/{SPARE}"
-        if await is_ours(host, self.dataset, run) and await guid_of(host, spare) is None:
-            datasets, _ = await listing.everything(host.zfs, [self.dataset])
-            if len(datasets) == 1:
-                await host.zfs.rename(self.dataset, spare)
-        await super().undo(host, run)
-
-
-@step_kind
-@dataclass(frozen=True)
-class KeepSpare(Step):
-    """Make the spare entry of a storage's trash. In a pool that has no room for it there will be none."""
-
-    kind = "trash.keep-spare"
-    reversible = False
-    trash: str
-
-    @property
-    def spare(self) -> str:
-        return f"{self.trash}/{SPARE}"
-
-    def describe(self) -> str:
-        return f"keep an empty entry in {self.trash}, so that deleting works in a full pool"
-
-    def touches(self) -> tuple[str, ...]:
-        return (self.trash, self.spare)
-
-    async def do(self, host: Host, run: Run) -> None:
-        with suppress(NoSpace):
-            await ensure_trash(host, self.trash)
-            await host.zfs.create_container(self.spare, {})
-
-    async def done(self, host: Host, run: Run) -> bool:
-        return await guid_of(host, self.spare) is not None
-
-
-@step_kind
-@dataclass(frozen=True)
 class SetProperty(Step):
     """One user property of ours; an empty value clears it."""
 
@@ -363,87 +260,6 @@ class GrowVolume(Step):
         if await guid_of(host, self.dataset) != self.guid:
             return False
         return int(await host.zfs.get(self.dataset, "volsize")) >= self.size
-
-
-async def ensure_trash(host: Host, trash: str) -> None:
-    """Never mounted, and never replicated: what waits there is nobody's current state."""
-    if await guid_of(host, trash) is None:
-        await host.zfs.create_container(trash, {"syncoid:sync": "false"})
-
-
-async def guid_of(host: Host, name: str) -> str | None:
-    """None if it is not there."""
-    try:
-        return await host.zfs.get(name, "guid")
-    except NotFound:
-        return None
-
-
-async def tag_of(host: Host, name: str) -> str:
-    """Which step made a dataset or snapshot, as Run.tag; the empty string if it is not there."""
-    try:
-        if "@" in name:
-            return properties.snapshot_facts(await host.zfs.get(name, properties.SNAPSHOT))[2]
-        return await host.zfs.get(name, properties.JOB) if name else ""
-    except NotFound:
-        return ""
-
-
-async def is_ours(host: Host, dataset: str, run: Run) -> bool:
-    """Whether a dataset is there and was created by this very step."""
-    return await tag_of(host, dataset) == run.tag
-
-
-async def destroy_own(host: Host, dataset: str, run: Run) -> None:
-    """Destroy what this very step created, if it did. What a guest has written to meanwhile goes to the trash."""
-    if not await is_ours(host, dataset, run):
-        return
-    if await was_written(host, dataset, run):
-        await keep(host, dataset, run)
-    else:
-        await no_longer_busy(host.zfs.destroy, dataset)
-
-
-async def was_written(host: Host, dataset: str, run: Run) -> bool:
-    """Whether a guest wrote to a volume of the job's own, as when somebody started it by virsh while the service was
-    dead: other than was noted, or more than a clone has of its own."""
-    noted = run.results.get("_written", {}).get(dataset)
-    if noted is None and await host.zfs.get(dataset, "origin") == "-":
-        return False  # no domain had it yet
-    written = await host.zfs.get(dataset, "written")
-    return int(written) > FRESH_CLONE if noted is None else written != noted
-
-
-async def keep(host: Host, dataset: str, run: Run) -> None:
-    """Move it to the trash, into one entry for each VM and job; not as deleted, for nobody asked to delete it."""
-    parent, _, base = dataset.rpartition("/")
-    suffixes = [await host.zfs.get(dataset, key) for key in (properties.ROLE, properties.TARGET)]
-    name = next((base.removesuffix(f".{each}") for each in suffixes if base.endswith(f".{each}")), base)
-    entry = f"{parent}/{TRASH}/{name}-{run.job}"
-    await no_longer_busy(host.devices.check_closed, dataset)
-    if await guid_of(host, entry) is None:
-        vm = await host.zfs.get(dataset, properties.VM)
-        values = {properties.VM: vm, properties.NAME: name, properties.REASON: ROLLED_BACK, properties.UID: "0"}
-        await CreateTrashEntry(entry, values).do(host, run)
-    await host.zfs.rename(dataset, f"{entry}/{base}")
-    log.warning("job %s: a guest has written to %s, which is kept in the trash as %s", run.job, dataset, entry)
-
-
-async def no_longer_busy(work: Any, *datasets: str) -> None:
-    """Do it once it is not Busy any more: udev looks at each node for a moment after it was written."""
-    last: list[KvmError] = []
-
-    async def attempt() -> bool:
-        try:
-            call: Awaitable[None] = work(*datasets)
-            await call
-        except Busy as fault:
-            last[:] = [fault]
-            return False
-        return True
-
-    if not await until(attempt, UDEV_LOOKS, 0.3):
-        raise last[0]
 
 
 @step_kind
