@@ -83,13 +83,18 @@ def has_address(name: str) -> None:
     wait_until(lambda: any(each.startswith(ADDRESS) for each in addresses(name)), 60, f"{name} has the cable's address")
 
 
+def managed(name: str) -> str:
+    """What networkd says of a card, its own doing last: "3 enp0s6 ether routable configured"."""
+    return run("networkctl", "list", "--no-legend", name).stdout.rstrip()
+
+
 def without_networkd() -> str:
     """networkd lets the card go, which loses its address; it is not to take a bridge with the card's address either.
     Without networkd the kernel gives a card its link-local address."""
     name = card()
     RELEASED.write_text(f"[Match]\nName={name} {BRIDGE}\n\n[Link]\nUnmanaged=yes\n")
     run("networkctl", "reload")
-    wait_until(lambda: "unmanaged" in run("networkctl", "list", "--no-legend", name).stdout, 30, "networkd has let go")
+    wait_until(lambda: managed(name).endswith(" unmanaged"), 30, "networkd has let go")
     run("ip", "addr", "flush", "dev", name)
     run("ip", "link", "set", "dev", name, "down")
     run("ip", "link", "set", "dev", name, "addrgenmode", "eui64")
@@ -103,6 +108,7 @@ def clean_networkd() -> None:
     run("networkctl", "reload")
     run("ip", "link", "delete", BRIDGE, check=False)
     run("networkctl", "reconfigure", card())
+    wait_until(lambda: managed(card()).endswith(" configured"), 60, "networkd is done with the card")
     has_address(card())
 
 
@@ -285,7 +291,7 @@ def test_killed_with_libvirt_away_too(way: Way) -> None:
 def test_killed_for_good_the_guard_takes_it_back(way: Way) -> None:
     """The service does not come back: the guard's time is 240 s longer than that to confirm in."""
     before = picture()
-    tried(10)
+    job = tried(10)
     drop_in = Path("/run/systemd/system/kldload-kvmd.service.d/test.conf")
     drop_in.parent.mkdir(parents=True, exist_ok=True)
     drop_in.write_text("[Service]\nRestart=no\n")
@@ -299,6 +305,7 @@ def test_killed_for_good_the_guard_takes_it_back(way: Way) -> None:
         run("systemctl", "daemon-reload")
         run("systemctl", "start", "kldload-kvmd")
         libvirt_is_there()
+    assert ended(job) == "failed"
     as_before(before)
 
 
