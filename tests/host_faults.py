@@ -248,8 +248,8 @@ KERNEL = (
         "kernel",
         "multipath-probes",
         "/etc/multipath.conf",
-        "systemd-run -q --unit=multipathd sleep 3600",
-        "systemctl stop multipathd",
+        f"mv /etc/multipath/conf.d/kldload-kvm.conf {DIR}; systemd-run -q --unit=multipathd sleep 3600",
+        f"systemctl stop multipathd; mv {DIR}/kldload-kvm.conf /etc/multipath/conf.d",
     ),
     Fault(
         "kernel",
@@ -318,7 +318,7 @@ LIBVIRT = (
         "bridge-filtered",
         "net.bridge.bridge-nf-call-iptables",
         "modprobe br_netfilter; sysctl -q net.bridge.bridge-nf-call-iptables=1",
-        "modprobe -r br_netfilter || sysctl -q net.bridge.bridge-nf-call-iptables=0",
+        "rmmod br_netfilter || sysctl -q net.bridge.bridge-nf-call-iptables=0",  # modprobe -r takes the bridges along
     ),
     Fault(
         "libvirt",
@@ -425,6 +425,7 @@ GUESTS = (
         "fault-firmware",
         define(
             "fault-firmware",
+            head="<features><acpi/></features>",
             os="<loader readonly='yes' type='pflash'>/usr/share/fault/CODE.fd</loader>"
             "<nvram template='/usr/share/fault/VARS.fd'>/var/lib/libvirt/qemu/nvram/fault.fd</nvram>",
         ),

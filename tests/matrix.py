@@ -44,7 +44,8 @@ class Cell:
         """The states of the domains then, as virsh tells; a bystander's is always as before."""
         parts = [each for each in self.virsh.split(", ") if each != "none"]
         then = {name: state for name, state in before.items() if AS_BEFORE in parts or name == BYSTANDER}
-        return then | {name: state for name, _, state in (each.partition(" ") for each in parts if each != AS_BEFORE)}
+        then |= {name: state for name, _, state in (each.partition(" ") for each in parts if each != AS_BEFORE)}
+        return {name: state for name, state in then.items() if state != "gone"}
 
     def after(self, before: Mapping[str, str]) -> dict[str, str]:
         """The datasets then, with their GUIDs, NEW for those that only come; names as `plain` makes them."""

@@ -145,6 +145,11 @@ def test_each_fault_is_found_alone(id_: str, object_: str, facts: HostFacts) -> 
     assert found(facts)[0].found
 
 
+def test_that_the_bridge_for_new_vms_is_not_there_is_told_without_libvirt() -> None:
+    facts = replace(WELL, libvirt=None, settings=replace(WELL.settings, network="bridge=br7"))
+    assert {each.id for each in found(facts)} == {"libvirt-unreachable", "network-none"}
+
+
 def test_lvm_is_only_found_where_it_could_see_a_volume() -> None:
     there = with_system(nodes={sources.LVM_PROGRAM: FILE})
     assert ids(there) == []

@@ -13,8 +13,9 @@ def check(facts: HostFacts) -> Iterator[Finding]:
     networks = {each.name: each for each in facts.libvirt.networks} if facts.libvirt else {}
     wanted = {name: [g.name for g in facts.guests if (kind, name) in g.wants.networks]
               for kind, name in _used(facts) if kind == "network"}  # fmt: skip
-    if facts.libvirt:
+    if facts.libvirt or facts.settings.network.startswith("bridge="):
         yield from _default(facts, networks)
+    if facts.libvirt:
         for each in networks.values():
             yield from _network(each, wanted.get(each.name, []))
     if facts.system_fault:
