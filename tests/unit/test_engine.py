@@ -245,11 +245,32 @@ class TestFailure:
         assert job.error and "this was done and stays: put a, put b, put c, put e, put f" in job.error.hint
 
     @in_loop
-    async def test_of_the_commit_where_the_host_cannot_tell_undoes_nothing(self) -> None:
+    async def test_of_the_commit_where_the_host_cannot_tell_undoes_nothing(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         host = ToyHost(things={"d": ""}, before={"d"}, blind={"d"})
         job = await ended(engine(host), plan(Put("a"), commit=Burn("d"), finish=(Put("e"),)))
         assert sorted(host.things) == ["a", "d", "e"]
         assert job.error and "stays: put a, put e" in job.error.hint
+        assert "cannot tell whether" in caplog.text
+        assert "Traceback" not in caplog.text  # it is the host's fault, and none of ours
+
+    @in_loop
+    async def test_of_the_commit_is_looked_at_again_once_libvirt_is_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As when it restarts under it: what was to come before is not left half done."""
+        monkeypatch.setattr("kldload_kvm.engine.recovery.PAUSE", 0.01)
+        host = ToyHost(things={"d": ""}, before={"d"}, blind={"d"})
+        away = ["libvirt is away"]
+
+        async def hindrance(touched: tuple[str, ...]) -> str:
+            if away:
+                return away.pop()
+            host.blind.clear()
+            return ""
+
+        host.hindrance = hindrance  # type: ignore[method-assign]
+        await ended(engine(host), plan(Put("a"), commit=Burn("d"), finish=(Put("e"),)))
+        assert sorted(host.things) == ["d"]
 
     @in_loop
     async def test_of_a_finish_leaves_what_was_done_and_goes_no_further(self) -> None:

@@ -12,7 +12,17 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
-from ..model.errors import Cancelled, Failed, KvmError, LimitsExceeded, NotFound, Stale, TimedOut, WrongState
+from ..model.errors import (
+    Cancelled,
+    Failed,
+    KvmError,
+    LimitsExceeded,
+    NotFound,
+    Stale,
+    TimedOut,
+    WrongState,
+    is_own_fault,
+)
 from ..waiting import uninterrupted
 from .job import NO_LOGIN, Job, State
 from .journal import Journal
@@ -242,9 +252,10 @@ class Engine:
         if not job.plan.commit or later[0] == "done":
             return False
         try:
-            return not await job.plan.commit.done(self.host, self.run_of(job, first))
-        except Exception:
-            log.exception("job %s: cannot tell whether %s was done", job.id, job.plan.commit.kind)
+            return not await self._recovery.was_done(job, first)
+        except Exception as fault:
+            what = job.plan.commit.kind
+            log.error("job %s: cannot tell whether %s was done: %s", job.id, what, fault, exc_info=is_own_fault(fault))
             return False
 
     async def _onward(self, job: Job) -> str:
@@ -255,7 +266,9 @@ class Engine:
         try:
             await self.forward(job)
         except Exception as fault:
-            log.exception("job %s: what follows its commit point failed, too", job.id)
+            log.error(
+                "job %s: what follows its commit point failed, too: %s", job.id, fault, exc_info=is_own_fault(fault)
+            )
             return f"and then: {self._error(job, fault).what}"
         return ""
 
@@ -279,8 +292,10 @@ class Engine:
                 await ahead
                 ahead = None
             await self.host.settle(touched_by(job.plan.steps), ahead)
-        except Exception:
-            log.exception("job %s: what it touched could not be read again", job.id)
+        except Exception as fault:
+            log.error(
+                "job %s: what it touched could not be read again: %s", job.id, fault, exc_info=is_own_fault(fault)
+            )
 
     async def _close(self, job: Job, final: State) -> None:
         try:
@@ -355,8 +370,8 @@ class Engine:
                 await step.undo(self.host, self.run_of(job, index))
                 job.set_steps((index,), "undone")
             except Exception as fault:
-                ours = isinstance(fault, KvmError)
-                log.error("job %s: step %d (%s) was not undone: %s", job.id, index, step.kind, fault, exc_info=not ours)
+                own = is_own_fault(fault)
+                log.error("job %s: step %d (%s) was not undone: %s", job.id, index, step.kind, fault, exc_info=own)
                 left.append(f"{step.describe()} ({getattr(fault, 'why', '') or fault})")
             else:
                 await self.journal.undid(job.id, index)

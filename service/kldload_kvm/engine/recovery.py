@@ -11,7 +11,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..model.errors import Interrupted, KvmError, Stale
+from ..model.errors import Interrupted, KvmError, Stale, is_own_fault
 from .job import FINAL, Job, State
 from .plan import touched_by
 
@@ -66,10 +66,18 @@ class Recovery:
         that is why it failed: what cannot be undone is tried again once the host can be asked."""
         if not await self.engine.backward(job):
             return []
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                await self._until_seen(job, touched_by(job.plan.steps))
+        await self._until_seen_or_late(job)
         return await self.engine.backward(job, again=True)
+
+    async def was_done(self, job: Job, index: int) -> bool:
+        """Whether a step that failed was done all the same. libvirt may just be restarting: what cannot be told is
+        asked again once the host can be. Raises KvmError."""
+        step, run = job.plan.steps[index], self.engine.run_of(job, index)
+        try:
+            return await step.done(self.engine.host, run)
+        except KvmError:
+            await self._until_seen_or_late(job)
+        return await step.done(self.engine.host, run)
 
     async def run(self, job: Job) -> None:
         """Bring one open job to its end, and begin again whenever libvirt or a pool goes away meanwhile."""
@@ -92,11 +100,16 @@ class Recovery:
                     return State.FAILED, Stale(what, why, "look at it: nothing was undone"), True
             passed = await self._passed(job)
         except Exception as fault:
-            log.exception("job %s: the host cannot tell how far it came", job.id)
+            log.error("job %s: the host cannot tell how far it came: %s", job.id, fault, exc_info=is_own_fault(fault))
             what = f"{job.plan.description}: left as it is"
             why = f"kldload-kvmd was stopped in the middle of it, and how far it came cannot be told: {fault}"
             return State.FAILED, Interrupted(what, why, "look at it: nothing was undone"), False
         return await (self._finish(job) if passed else self._undo(job))
+
+    async def _until_seen_or_late(self, job: Job) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._until_seen(job, touched_by(job.plan.steps))
 
     async def _until_seen(self, job: Job, touched: tuple[str, ...]) -> None:
         told = ""
@@ -116,7 +129,7 @@ class Recovery:
         try:
             await self.engine.forward(job)
         except Exception as fault:
-            log.exception("job %s: what follows its commit point failed", job.id)
+            log.error("job %s: what follows its commit point failed: %s", job.id, fault, exc_info=is_own_fault(fault))
             what = f"{job.plan.description}: not finished"
             return State.FAILED, fault if isinstance(fault, KvmError) else Interrupted(what, str(fault), ""), False
         job.result = {**job.plan.result, **job.result}

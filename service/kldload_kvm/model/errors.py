@@ -24,6 +24,11 @@ class KvmError(Exception):
         return "\n".join((self.what, self.why, self.hint)).rstrip("\n")
 
 
+def is_own_fault(fault: BaseException) -> bool:
+    """Whether a failure is one of the program, which is logged with its traceback, and none of the host."""
+    return not isinstance(fault, KvmError)
+
+
 class InvalidArgument(KvmError):
     """What was asked for can not be: a bad name, size, option or combination. Nothing was changed."""
 
