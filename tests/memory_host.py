@@ -515,10 +515,12 @@ class MemoryDevices:
         return "zd16"
 
     async def check_closed(self, *datasets: str) -> None:
+        for dataset in await self.held(datasets):
+            raise Busy(f"the volume {dataset} is in use", "its device is held by qemu", "end it")
+
+    async def held(self, datasets: Iterable[str]) -> dict[str, list[str]]:
         await asyncio.sleep(0)
-        for dataset in datasets:
-            if dataset in self.zfs.open:
-                raise Busy(f"the volume {dataset} is in use", "its device is held by qemu", "end it")
+        return {each: ["qemu"] for each in datasets if each in self.zfs.open}
 
     async def writers(self, datasets: Iterable[str]) -> dict[str, list[str]]:
         await asyncio.sleep(0)

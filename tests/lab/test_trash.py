@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,29 @@ def test_a_purge_takes_exactly_what_its_plan_names(vm: Callable[..., str]) -> No
     assert {name: before[name] for name in after} == after
     assert any(name.endswith("@later") for name in plan["destroys"])
     assert "rpool/vms/web-1@stable" in after
+
+
+def test_what_somebody_reads_is_not_destroyed_in_part_and_keeps_nothing_else(vm: Callable[..., str]) -> None:
+    for name in ("web-1", "web-2"):
+        vm(name)
+        run("kvm-snap", name, "@stable")
+        run("kvm-delete", name)
+    for entry in entries():
+        run("zfs", "set", "org.kldload.kvm:since=1700000000", entry["dataset"])
+    wait_until(lambda: all(each["due"] for each in entries()), 10, "the service sees that the entries are older now")
+    (read,) = (each for each in entries() if each["name"] == "web-1")
+    before = guids(read["dataset"])
+    device = Path(f"/dev/zvol/{read['dataset']}/web-1.nvram")
+    wait_until(device.exists, 30, "its device is there")
+    with device.open("rb"):
+        refused = run("kvm-trash", "purge", read["id"], "--yes", check=False)
+        assert "web-1.nvram is in use" in refused.stderr
+        assert "python3" in refused.stderr
+        run("kvm-trash", "purge", "--expired")
+        assert [each["name"] for each in entries()] == ["web-1"]
+        assert guids(read["dataset"]) == before
+    run("kvm-trash", "purge", "--expired")
+    assert entries() == []
 
 
 @pytest.mark.soak

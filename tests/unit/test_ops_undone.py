@@ -1003,6 +1003,21 @@ class TestTemplates:
 
 class TestTrash:
     @in_loop
+    async def test_what_is_in_use_does_not_keep_the_rest_from_going_when_it_is_due(self) -> None:
+        host = MemoryHost()
+        await host.prepare()
+        await deleted(host)
+        (entry,) = trash.entries(host.inventory)
+        host.inventory.put_dataset(
+            replace(entry.container, properties={**entry.container.properties, properties.SINCE: "1700000000"})
+        )
+        due = PurgeTrash().plan(view(host))
+        assert due.result == {"purged": (entry.id,)}
+        host.memory_zfs.open.add(entry.volumes[-1].name)
+        request = await PurgeTrash().look(host)
+        assert request.plan(view(host)).result == {"purged": ()}
+
+    @in_loop
     async def test_the_undo_of_a_rollback_gives_everything_back_and_keeps_what_it_undoes(self) -> None:
         host = MemoryHost()
         await host.prepare()

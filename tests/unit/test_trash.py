@@ -43,8 +43,8 @@ def pool(host: World, free: int, parent: str = "rpool/vms") -> None:
     host.inventory.put_dataset(filesystem(parent, used=(100 - free) * GIB, available=free * GIB))
 
 
-def due(host: World) -> list[str]:
-    return [each.id for each in trash.due(host.inventory, NOW, GRACE, 0.05)]
+def due(host: World, *in_use: str) -> list[str]:
+    return [each.id for each in trash.due(host.inventory, NOW, GRACE, 0.05, in_use)]
 
 
 class TestDue:
@@ -53,6 +53,14 @@ class TestDue:
         put(host, "b", 24)
         put(host, "c", 30, "rolled-back")
         assert sorted(due(host)) == ["b-24", "c-30"]
+
+    def test_what_somebody_has_open_is_passed_over_and_counts_for_nothing_at_the_floor(self, host: World) -> None:
+        pool(host, 4)
+        put(host, "a", 30)
+        put(host, "b", 3, used=2 * GIB)
+        put(host, "c", 2, used=2 * GIB)
+        assert sorted(due(host)) == ["a-30", "b-3"]
+        assert due(host, "rpool/vms/.trash/a-30/a", "rpool/vms/.trash/b-3/b") == ["c-2"]
 
     def test_nothing_whose_time_is_not_known(self, host: World) -> None:
         id_ = put(host, "a", 30)

@@ -5,7 +5,7 @@ Nothing is due early but what a person asked to delete, and nothing at all on wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass
 
 from . import properties
@@ -107,10 +107,11 @@ def unheld(inventory: Inventory, wanted: Iterable[Entry]) -> tuple[list[Entry], 
         ready = [each for each in ready if each.id not in stuck]
 
 
-def due(inventory: Inventory, now: int, grace: int, floor: float) -> list[Entry]:
+def due(inventory: Inventory, now: int, grace: int, floor: float, in_use: Collection[str] = ()) -> list[Entry]:
     """What is to be purged by now: what has waited for the grace period (in seconds), and, in a storage with less than
-    the share `floor` of it free, what a person asked to delete, oldest first, as far as it takes."""
-    known = [each for each in entries(inventory) if each.since]
+    the share `floor` of it free, what a person asked to delete, oldest first, as far as it takes. in_use: volumes that
+    somebody has open; their entries are passed over."""
+    known = [each for each in entries(inventory) if each.since and not any(v.name in in_use for v in each.volumes)]
     found, _ = unheld(inventory, [each for each in known if each.since + grace <= now])
     for parent in inventory.parents.values():
         store = inventory.datasets.get(parent)

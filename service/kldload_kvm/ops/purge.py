@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from ..engine.plan import Plan, Step
 from ..model import names, trash
 from ..model.errors import HasClones, InvalidArgument
 from ..model.inventory import Dataset
+from ..steps.host import Host
 from ..steps.snapshots import DestroySnapshot
 from ..steps.trash import CheckClosed, DestroySnapshots, DestroyVolume
 from .request import Request, View
@@ -26,10 +27,11 @@ AT_ONCE = 500  # snapshots in one command: an argument has at most 128 KiB
 
 @dataclass(frozen=True)
 class PurgeTrash(Request):
-    """entries: ids, or none for all that are due."""
+    """entries: ids, or none for all that are due; in_use: volumes in the trash that somebody has open."""
 
     operation = "trash.purge"
     entries: tuple[str, ...] = ()
+    in_use: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, target: str, args: list[Any], options: Mapping[str, Any]) -> Self:
@@ -49,12 +51,19 @@ class PurgeTrash(Request):
             "target": " ".join(self.entries) or "expired",
         }
 
+    async def look(self, host: Host) -> Self:
+        """One that is in use is refused by name, but does not keep all the others from going when they are due."""
+        if self.entries:
+            return self
+        volumes = [each.name for entry in trash.entries(host.inventory) for each in entry.volumes]
+        return replace(self, in_use=frozenset(await host.devices.held(volumes)))
+
     def plan(self, view: View) -> Plan:
         inventory, config = view.inventory, view.config
         if self.entries:
             wanted = [find_entry(view, each) for each in self.entries]
         else:
-            wanted = trash.due(inventory, int(view.now.timestamp()), config.grace, config.floor)
+            wanted = trash.due(inventory, int(view.now.timestamp()), config.grace, config.floor, self.in_use)
         ready, held = trash.unheld(inventory, wanted)
         if held:
             raise _held(view, held)

@@ -92,12 +92,13 @@ class Devices:
 
     async def check_closed(self, *datasets: str) -> None:
         """Raises Busy, naming who, if a program on this host has the node of one of these volumes open."""
-        if len(datasets) > 1 and await asyncio.to_thread(_all_closed, datasets):
-            return
-        for dataset in datasets:
-            if users := await asyncio.to_thread(holders, device(dataset)):
-                hint = "end it, or shut the VM down, and try again"
-                raise Busy(f"the volume {dataset} is in use", f"its device is held by {', '.join(users)}", hint)
+        for dataset, users in (await self.held(datasets)).items():
+            hint = "end it, or shut the VM down, and try again"
+            raise Busy(f"the volume {dataset} is in use", f"its device is held by {', '.join(users)}", hint)
+
+    async def held(self, datasets: Collection[str]) -> dict[str, list[str]]:
+        """Of the volumes whose node somebody on this host has open: who."""
+        return await asyncio.to_thread(_held, datasets)
 
     async def writers(self, datasets: Iterable[str]) -> dict[str, list[str]]:
         """The programs on this host that have a volume's node open for writing, for each volume that has any."""
@@ -113,10 +114,11 @@ def _numbers(datasets: Iterable[str]) -> dict[int, str]:
     return numbers
 
 
-def _all_closed(datasets: Iterable[str]) -> bool:
-    """One look at all, as many as they are."""
-    numbers = _numbers(datasets)
-    return not _programs_at(numbers) and not any(map(_held_by_kernel, numbers))
+def _held(datasets: Collection[str]) -> dict[str, list[str]]:
+    numbers = _numbers(datasets) if len(datasets) > 1 else None
+    if numbers is not None and not _programs_at(numbers) and not any(map(_held_by_kernel, numbers)):
+        return {}  # as it is nearly always: one look at all
+    return {dataset: users for dataset in datasets if (users := holders(device(dataset)))}
 
 
 def _writers(datasets: Iterable[str]) -> dict[str, list[str]]:
