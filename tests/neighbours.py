@@ -15,7 +15,7 @@ from host import DEVICE, run, wait_until, zfs
 Done = subprocess.CompletedProcess[str]
 FILE = Path("/var/tmp/life.xml")
 OVERLAY = Path("/var/lib/libvirt/images/life-overlay.qcow2")
-SANOID = Path("/run/life-sanoid")
+SANOID, SENT = Path("/run/life-sanoid"), "vmpool/vms/web-1"
 COPIES = "vmpool/copies"
 DISK = "rpool/vms/web-1"
 SIZE = "64M"
@@ -193,7 +193,8 @@ ACTIONS: Mapping[str, Action] = {
     "virt-install on its disk": Action(virt_install("web-1")),
     "virt-install on its disk, unchecked": Action(virt_install("web-1", "--check", "path_in_use=off")),
     "virt-clone": Action(
-        one("virt-clone", "--original", "web-1", "--name", "web-2", "--file", f"{DEVICE}web-2"), create_volume,
+        one("virt-clone", "--original", "web-1", "--name", "web-2", "--file", f"{DEVICE}web-2", "--check",
+            "path_exists=off"), create_volume,
     ),
     "virt-xml --edit": Action(one("virt-xml", "web-1", "--edit", "--vcpus", "2,maxvcpus=4")),
     "virt-xml --remove-device": Action(one("virt-xml", "web-1", "--remove-device", "--disk", "target=vda")),
@@ -211,15 +212,17 @@ ACTIONS: Mapping[str, Action] = {
     "zfs send -p, received beside it": Action(
         one("sh", "-c", f"zfs send -p {DISK}@stable | zfs receive rpool/vms/web-2"),
     ),
-    "sanoid": Action(one("sanoid", "--configdir", str(SANOID), "--cron", "--verbose"), sanoid_configured),
+    "sanoid": Action(
+        one("sanoid", "--configdir", str(SANOID), "--cron", "--verbose", "--force-update"), sanoid_configured
+    ),
     "syncoid": Action(syncoid(f"{COPIES}/web-1"), copies_are_there),
-    "syncoid with properties into a storage": Action(syncoid("vmpool/vms/web-1", "--sendoptions=p")),
+    "syncoid with properties into a storage": Action(syncoid(SENT, "--sendoptions=p")),
 }  # fmt: skip
 
 
 def left_by_others() -> None:
     """Take away what these actions leave outside the VM."""
-    for name in ("rpool/moved", COPIES):
+    for name in ("rpool/moved", COPIES, SENT):
         if name in zfs("list", "-H", "-o", "name"):
             run("zfs", "destroy", "-r", name)
     OVERLAY.unlink(missing_ok=True)

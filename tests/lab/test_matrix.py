@@ -76,8 +76,8 @@ def beside() -> Iterator[None]:
 
 def ready(state: str) -> None:
     """web-1, in that state, and nothing else but the bystander."""
+    left_by_others()  # before the VM is gone, whose place a copy of it would take
     clear()
-    left_by_others()
     for snapshot in zfs("list", "-H", "-t", "snapshot", "-o", "name", "-r", "rpool/vms"):
         if not snapshot.startswith(f"rpool/vms/{BYSTANDER}") or not snapshot.endswith("@kept"):
             run("zfs", "destroy", snapshot)
