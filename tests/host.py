@@ -31,6 +31,7 @@ zfs list vmpool/vms || zfs create -o mountpoint=none -o volmode=dev vmpool/vms
 STARTED = """
 systemctl -q enable --now kldload-kvm-snapshot.timer kldload-kvm-trash.timer
 systemctl start systemd-timesyncd
+zfs set primarycache=metadata vmpool/vms
 """
 
 

@@ -122,6 +122,9 @@ def create_volume() -> Done:
 
 
 def sanoid_configured() -> None:
+    """It remembers for 20 minutes what snapshots there are, those of the cell before too."""
+    for file in Path("/var/cache/sanoid").glob("*"):
+        file.unlink()
     SANOID.mkdir(exist_ok=True)
     (SANOID / "sanoid.defaults.conf").write_bytes(Path("/usr/share/sanoid/sanoid.defaults.conf").read_bytes())
     keep = "\n".join(f"{unit} = 0" for unit in ("frequently", "daily", "weekly", "monthly", "yearly"))
@@ -212,9 +215,7 @@ ACTIONS: Mapping[str, Action] = {
     "zfs send -p, received beside it": Action(
         one("sh", "-c", f"zfs send -p {DISK}@stable | zfs receive rpool/vms/web-2"),
     ),
-    "sanoid": Action(
-        one("sanoid", "--configdir", str(SANOID), "--cron", "--verbose", "--force-update"), sanoid_configured
-    ),
+    "sanoid": Action(one("sanoid", "--configdir", str(SANOID), "--cron", "--verbose"), sanoid_configured),
     "syncoid": Action(syncoid(f"{COPIES}/web-1"), copies_are_there),
     "syncoid with properties into a storage": Action(syncoid(SENT, "--sendoptions=p")),
 }  # fmt: skip

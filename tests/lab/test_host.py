@@ -53,7 +53,6 @@ def well() -> Iterator[None]:
     """The host as the profile has it; afterwards as the other tests know it."""
     TABLE.write_text("| fault | of | found | put right | gone |\n|---|---|---|---|---|\n")
     run("sh", "-c", STARTED)
-    run("zfs", "set", "primarycache=metadata", "vmpool/vms")
     run("kvm-host", "setup", "--profile", "kvm")
     yield
     run("sh", "-c", LEFT, check=False)
