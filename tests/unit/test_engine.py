@@ -11,13 +11,14 @@ import pytest
 from kldload_kvm.engine.engine import Engine, batches
 from kldload_kvm.engine.job import Job, State
 from kldload_kvm.engine.journal import MemoryJournal
-from kldload_kvm.engine.plan import Plan, Step
+from kldload_kvm.engine.plan import Plan, Run, Step
 from kldload_kvm.engine.records import Record
 from kldload_kvm.model.errors import (
     Busy,
     Cancelled,
     Failed,
     KvmError,
+    LibvirtUnavailable,
     LimitsExceeded,
     NotFound,
     Stale,
@@ -259,17 +260,22 @@ class TestFailure:
     async def test_of_the_commit_is_looked_at_again_once_libvirt_is_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """As when it restarts under it: what was to come before is not left half done."""
         monkeypatch.setattr("kldload_kvm.engine.recovery.PAUSE", 0.01)
-        host = ToyHost(things={"d": ""}, before={"d"}, blind={"d"})
+        host = ToyHost(things={"d": ""}, before={"d"})
         away = ["libvirt is away"]
 
         async def hindrance(touched: tuple[str, ...]) -> str:
             if away:
                 return away.pop()
-            host.blind.clear()
             return ""
 
+        class BurnByLibvirt(Burn):
+            async def done(self, host: ToyHost, run: Run) -> bool:
+                if away:
+                    raise LibvirtUnavailable("d cannot be read")
+                return await super().done(host, run)
+
         host.hindrance = hindrance  # type: ignore[method-assign]
-        await ended(engine(host), plan(Put("a"), commit=Burn("d"), finish=(Put("e"),)))
+        await ended(engine(host), plan(Put("a"), commit=BurnByLibvirt("d"), finish=(Put("e"),)))
         assert sorted(host.things) == ["d"]
 
     @in_loop

@@ -150,6 +150,11 @@ def test_that_the_bridge_for_new_vms_is_not_there_is_told_without_libvirt() -> N
     assert {each.id for each in found(facts)} == {"libvirt-unreachable", "network-none"}
 
 
+def test_that_qemu_may_not_look_whether_a_disk_is_zoned_is_no_finding() -> None:
+    line = DENIAL.format(guest().domain.uuid).replace("/srv/a.iso", "/sys/devices/virtual/block/zd80/queue/zoned")
+    assert found(with_system(denials=(line,))) == []
+
+
 def test_lvm_is_only_found_where_it_could_see_a_volume() -> None:
     there = with_system(nodes={sources.LVM_PROGRAM: FILE})
     assert ids(there) == []

@@ -11,7 +11,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..model.errors import Interrupted, KvmError, Stale, is_own_fault
+from ..model.errors import Interrupted, KvmError, LibvirtUnavailable, Stale, is_own_fault
 from .job import FINAL, Job, State
 from .plan import touched_by
 
@@ -70,12 +70,12 @@ class Recovery:
         return await self.engine.backward(job, again=True)
 
     async def was_done(self, job: Job, index: int) -> bool:
-        """Whether a step that failed was done all the same. libvirt may just be restarting: what cannot be told is
-        asked again once the host can be. Raises KvmError."""
+        """Whether a step that failed was done all the same. libvirt may just be restarting: it is asked again once it
+        is back. Nothing else is waited for: a guest may be held still meanwhile. Raises KvmError."""
         step, run = job.plan.steps[index], self.engine.run_of(job, index)
         try:
             return await step.done(self.engine.host, run)
-        except KvmError:
+        except LibvirtUnavailable:
             await self._until_seen_or_late(job)
         return await step.done(self.engine.host, run)
 

@@ -13,6 +13,9 @@ MODELS = {"apparmor", "selinux"}
 NAME = re.compile(r'(?:name|path)="([^"]+)"')
 ASKED = re.compile(r'(?:requested_mask|denied_mask)="([^"]+)"|denied  ?\{ ([^}]+) \}')
 
+HARMLESS = re.compile(r'name="/sys/devices/[^"]*/queue/zoned"')
+"""QEMU looks there whether a disk is zoned; where it may not, it is taken for one that is not, which no zvol is."""
+
 
 def check(facts: HostFacts) -> Iterator[Finding]:
     if facts.libvirt and not MODELS & set(facts.libvirt.security):
@@ -30,9 +33,10 @@ def check(facts: HostFacts) -> Iterator[Finding]:
 def denials(facts: HostFacts, guest: Guest) -> list[str]:
     """What AppArmor or SELinux has denied this guest, the newest last. AppArmor's profile names the domain; SELinux's
     lines are its own if they name one of its files."""
-    own = [line for line in facts.system.denials if f"libvirt-{guest.domain.uuid}" in line]
+    relevant = [line for line in facts.system.denials if not HARMLESS.search(line)]
+    own = [line for line in relevant if f"libvirt-{guest.domain.uuid}" in line]
     names = {path.rpartition("/")[2] for path in guest.wants.paths}
-    own += [line for line in facts.system.denials if "svirt" in line and set(NAME.findall(line)) & names]
+    own += [line for line in relevant if "svirt" in line and set(NAME.findall(line)) & names]
     return [shown(line) for line in own]
 
 
