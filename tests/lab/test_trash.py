@@ -107,7 +107,7 @@ def test_what_somebody_reads_is_not_destroyed_in_part_and_keeps_nothing_else(vm:
     for entry in entries():
         run("zfs", "set", "org.kldload.kvm:since=1700000000", entry["dataset"])
     wait_until(lambda: all(each["due"] for each in entries()), 10, "the service sees that the entries are older now")
-    (read,) = (each for each in entries() if each["name"] == "web-1")
+    (read,) = (each for each in entries() if each["vm"] == "web-1")
     before = guids(read["dataset"])
     device = Path(f"/dev/zvol/{read['dataset']}/web-1.nvram")
     wait_until(device.exists, 30, "its device is there")
@@ -116,7 +116,7 @@ def test_what_somebody_reads_is_not_destroyed_in_part_and_keeps_nothing_else(vm:
         assert "web-1.nvram is in use" in refused.stderr
         assert "python3" in refused.stderr
         run("kvm-trash", "purge", "--expired")
-        assert [each["name"] for each in entries()] == ["web-1"]
+        assert [each["vm"] for each in entries()] == ["web-1"]
         assert guids(read["dataset"]) == before
     run("kvm-trash", "purge", "--expired")
     assert entries() == []
