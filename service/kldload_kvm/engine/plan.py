@@ -101,6 +101,17 @@ class Step(ABC):
         raise NotImplementedError(f"{self.kind} is not reversible")
 
 
+class LookingStep(Step):
+    """One that changes nothing: it refuses, or notes what the steps after it must know. Nothing tells that it was done,
+    done again before them it does no harm, and there is nothing to take back."""
+
+    async def done(self, host: Any, run: Run) -> bool:
+        return False
+
+    async def undo(self, host: Any, run: Run) -> None:
+        return None
+
+
 def touched_by(steps: Iterable[Step]) -> tuple[str, ...]:
     """What these steps touch, each once."""
     return tuple(dict.fromkeys(name for step in steps for name in step.touches()))

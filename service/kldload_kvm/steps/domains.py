@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..engine.plan import Run, Step, step_kind
+from ..engine.plan import LookingStep, Run, Step, step_kind
 from ..model import properties
 from ..model.domain_xml import facts, for_restore, interface_count, macs_of, restored, unpack, without_secrets
 from ..model.errors import NotFound, WrongState
@@ -227,7 +227,7 @@ class ForceOff(DomainStep):
 
 @step_kind
 @dataclass(frozen=True)
-class CheckUnsaved(DomainStep):
+class CheckUnsaved(LookingStep, DomainStep):
     """That libvirt has no memory of it saved (virsh managedsave), which would go on with the disks as they were.
     what: was not done."""
 
@@ -239,12 +239,6 @@ class CheckUnsaved(DomainStep):
 
     async def do(self, host: Host, run: Run) -> None:
         (await host.virt.kept_of(self.uuid)).check_unsaved(self.name, self.what)
-
-    async def done(self, host: Host, run: Run) -> bool:
-        return False
-
-    async def undo(self, host: Host, run: Run) -> None:
-        return None
 
 
 @step_kind

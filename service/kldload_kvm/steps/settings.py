@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.plan import Run, Step, step_kind
+from ..engine.plan import LookingStep, Run, Step, step_kind
 from ..model.volume_settings import said_by_zfs
 from .host import Host
 
@@ -15,7 +15,7 @@ OWN = ("local", "received")
 
 @step_kind
 @dataclass(frozen=True)
-class ReadSettings(Step):
+class ReadSettings(LookingStep):
     """Note what is set on volumes, for the steps after it: so it is in the journal before anything is changed."""
 
     kind = "volume.read-settings"
@@ -27,12 +27,6 @@ class ReadSettings(Step):
 
     async def do(self, host: Host, run: Run) -> dict[str, Any]:
         return {"_settings": {name: await host.zfs.settings(name, self.keys) for name in self.datasets}}
-
-    async def done(self, host: Host, run: Run) -> bool:
-        return False  # reading again does no harm before the first change, and nobody does it after
-
-    async def undo(self, host: Host, run: Run) -> None:
-        return None
 
 
 @step_kind

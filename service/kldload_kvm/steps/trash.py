@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ..engine.plan import Run, Step, step_kind
+from ..engine.plan import LookingStep, Run, Step, step_kind
 from ..model.errors import NoSpace, NotFound
 from ..model.inventory import SPARE, TRASH
 from ..zfs import listing
@@ -78,7 +78,7 @@ class KeepSpare(Step):
 
 @step_kind
 @dataclass(frozen=True)
-class CheckClosed(Step):
+class CheckClosed(LookingStep):
     """That nobody has any of these volumes open, before the first of them, or a snapshot of it, is destroyed."""
 
     kind = "volume.check-closed"
@@ -90,12 +90,6 @@ class CheckClosed(Step):
 
     async def do(self, host: Host, run: Run) -> None:
         await no_longer_busy(host.devices.check_closed, *self.datasets)
-
-    async def done(self, host: Host, run: Run) -> bool:
-        return False
-
-    async def undo(self, host: Host, run: Run) -> None:
-        return None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..engine.plan import Run, Step, step_kind
+from ..engine.plan import LookingStep, Run, Step, step_kind
 from ..model import properties
 from ..model.errors import NotFound, WrongState, ZfsFailed
 from ..model.inventory import is_trash
@@ -46,7 +46,7 @@ class CreateVolume(Creating):
 
 @step_kind
 @dataclass(frozen=True)
-class NoteWritten(Step):
+class NoteWritten(LookingStep):
     """Note how much is written to new volumes, before a domain has them that anybody can start: see was_written."""
 
     kind = "volume.note-written"
@@ -58,12 +58,6 @@ class NoteWritten(Step):
 
     async def do(self, host: Host, run: Run) -> dict[str, Any]:
         return {"_written": await host.zfs.get_each(self.datasets, "written")}
-
-    async def done(self, host: Host, run: Run) -> bool:
-        return False  # noting again does no harm before a guest can write, and nobody does it after
-
-    async def undo(self, host: Host, run: Run) -> None:
-        return None
 
 
 @step_kind
