@@ -354,6 +354,36 @@ class TestNews:
         keeping.cancel()
 
     @in_loop
+    async def test_where_all_takes_long_to_read_only_what_running_guests_use_is_read_so_often(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reconcile, "PERIOD", 0.02)
+        monkeypatch.setattr(reconcile, "DEBOUNCE", 0.0)
+        host, told = await a_host(), Told()
+        await put(host, "web")
+        await put(host, "off")
+        await host.known()
+        await host.virt.start(uuid_of("web"))
+        await host.refresh_domain(uuid_of("web"))
+        made = reconciler(host, told=told)
+        made._last, made._took = time.monotonic(), 100.0
+        del host.memory_zfs.commands[:]
+        keeping = asyncio.ensure_future(made.keep_zfs())
+
+        async def read() -> bool:
+            return told.count >= 4  # what was read is told of, and then when
+
+        assert await until(read, 10, 0.01)
+        keeping.cancel()
+        names = {word for line in host.memory_zfs.commands for word in line.split() if word.startswith("rpool/")}
+        assert names == {each.name for each in volumes_of("web")}
+        assert host.inventory.used_at_of(id_of("web")) > host.inventory.used_at_of(id_of("off"))
+
+    @pytest.mark.parametrize(("took", "due"), [(0.1, reconcile.PERIOD), (2.0, 2000.0), (100.0, reconcile.LONGEST)])
+    def test_reading_all_anew_is_no_load_however_long_it_takes(self, took: float, due: float) -> None:
+        assert reconcile.rest(took) == due
+
+    @in_loop
     async def test_a_domain_that_a_job_of_ours_is_at_work_on_is_read_a_little_later(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

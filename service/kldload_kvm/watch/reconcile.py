@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 ALONE = frozenset({"create", "destroy", "snapshot", "set", "inherit", "clone", "hold", "release"})
 """What is done to a dataset and changes no other. After a rename, a promotion or a receive all are read."""
 FEW, MOST = 20, 2000
-PERIOD = 300.0  # everything is read again so often, in seconds, should an event have been missed
+PERIOD = 300.0  # what running guests use is read again so often, in seconds
+# Everything is read again as well, should an event have been missed; where that takes long, only every so many times as
+# long, so that it is no load, and at the least every LONGEST seconds.
+REST, LONGEST = 1000.0, 3600.0
 DEBOUNCE = 0.25
 OWN_DOMAIN = 0.75
 OWN_MEMORY = 3.0
@@ -59,7 +62,8 @@ class Reconciler:
         self._domains: set[str] = set()
         self._domains_at: list[float] = []
         self._domain_event = asyncio.Event()
-        self._last = 0.0
+        self._last = self._usage_at = 0.0  # when everything, and when what running guests use, was read
+        self._took = 0.0
         self._later: asyncio.TimerHandle | None = None
 
     # -- called by the watchers ----------------------------------------------------------------------------------------
@@ -118,7 +122,8 @@ class Reconciler:
     async def load_zfs(self) -> None:
         """Read all datasets and snapshots, with two commands."""
         inventory = self.host.inventory
-        self._last = time.monotonic()
+        self._last = self._usage_at = time.monotonic()
+        self._took = 0.0
         try:
             with inventory.noting() as newer:  # a job that ends meanwhile has read what it changed after us
                 datasets, snapshots = await listing.everything(self.host.zfs, list(inventory.parents.values()))
@@ -129,6 +134,7 @@ class Reconciler:
             self.problem, self.fault = problem, error
         else:
             self.problem, self.fault = "", None
+            self._took = time.monotonic() - self._last
             inventory.replace_zfs(datasets, snapshots, newer)
             inventory.usage_read(int(time.time()))
         self._published()
@@ -145,12 +151,17 @@ class Reconciler:
         self._published()
 
     async def keep_zfs(self) -> None:
-        """Read what others have changed: that alone if it is little, else all, at most once a second; and all every few
-        minutes anyway."""
+        """Read what others have changed: that alone if it is little, else all, at most once a second. What guests use
+        every few minutes anyway, and now and then all."""
         while True:
+            all_due = self._last + rest(self._took)
+            due = min(all_due, self._usage_at + PERIOD)
             try:
-                await asyncio.wait_for(self._news.wait(), max(PERIOD - (time.monotonic() - self._last), 0.0))
+                await asyncio.wait_for(self._news.wait(), max(due - time.monotonic(), 0.0))
             except TimeoutError:
+                if due < all_due:
+                    await self._read_usage()
+                    continue
                 self._heard.everything = True
             await asyncio.sleep(DEBOUNCE)
             if self._heard.everything or self.fault or not self._is_little(len(self._heard.names)):
@@ -178,6 +189,15 @@ class Reconciler:
         every = len(inventory.datasets) + sum(map(len, inventory.snapshots.values()))
         return count <= max(FEW, min(every // 4, MOST))
 
+    async def _read_usage(self) -> None:
+        """What the volumes of running guests use: no event tells of it, and the others use what they did."""
+        self._usage_at = time.monotonic()
+        running = [each for each in self.host.inventory.domains.values() if each.state == "running"]
+        names = sorted({v.name for domain in running for vm in self.host.inventory.vms_of(domain) for v in vm.volumes})
+        if names and await self._read(names):
+            self.host.inventory.usage_read(int(time.time()), names)
+            self._published()
+
     async def _read(self, names: list[str]) -> bool:
         """Whether they could be read; else everything is to be."""
         try:
@@ -201,6 +221,11 @@ class Reconciler:
             self._published()
             if self.host.virt.connected:
                 self.tally.known("libvirt", times, time.time())
+
+
+def rest(took: float) -> float:
+    """From one reading of everything to the next, if it took so long; all in seconds."""
+    return min(max(PERIOD, REST * took), LONGEST)
 
 
 async def _each(names: set[str], work: Callable[[str], Awaitable[None]]) -> None:

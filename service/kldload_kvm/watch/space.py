@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..model.errors import KvmError
-from ..model.inventory import NO_SPACE, Vm
+from ..model.inventory import NO_SPACE, Domain, Vm
 from ..model.sizes import format_size
 from ..model.space import resume_at
 from ..ops.power import Resume
@@ -24,7 +24,7 @@ from ..steps.host import Host
 log = logging.getLogger(__name__)
 
 PERIOD = 10.0
-SAMPLE = 60.0  # seconds; one zfs command reads all storages
+SAMPLE, RARELY = 60.0, 300.0  # seconds, while guests run and while none does; one zfs command reads all storages
 FIRST, LONGEST = 10.0, 600.0  # a guest that stops again soon waits longer each time, in seconds
 FORGOTTEN = 1800.0
 
@@ -43,7 +43,7 @@ class SpaceWatch:
     def __init__(self, host: Host, start: Callable[[Request], object]) -> None:
         self.host, self._start = host, start
         self._attempts: dict[str, Attempt] = {}
-        self._sampled = -SAMPLE
+        self._sampled = -RARELY
         self._told = ""
 
     async def keep(self) -> None:
@@ -54,8 +54,10 @@ class SpaceWatch:
 
     async def look(self, now: float) -> None:
         """Let those go on that can. Where nobody waits, the host is asked only when a sample is due."""
-        stopped = [vm for vm in map(self.host.inventory.vm, self.host.inventory.vm_ids()) if vm and waits(vm)]
-        if (stopped or now >= self._sampled + SAMPLE) and await self._sample(now):
+        inventory, domains = self.host.inventory, self.host.inventory.domains.values()
+        stopped = [vm for each in domains if waits(each) and (vm := inventory.vm_of_domain(each.uuid))]
+        period = SAMPLE if any(each.state == "running" for each in domains) else RARELY
+        if (stopped or now >= self._sampled + period) and await self._sample(now):
             for vm in stopped:
                 self._consider(vm, now)
 
@@ -93,6 +95,6 @@ class SpaceWatch:
             log.warning("%s does not go on yet: %s: %s", vm.name, error.what, error.why)
 
 
-def waits(vm: Vm) -> bool:
-    """Whether a VM is paused for want of space, and for nothing else."""
-    return vm.domain is not None and vm.domain.state == "paused" and vm.domain.fault == NO_SPACE
+def waits(domain: Domain) -> bool:
+    """Whether a domain is paused for want of space, and for nothing else."""
+    return domain.state == "paused" and domain.fault == NO_SPACE
