@@ -190,7 +190,7 @@ KERNEL = (
         "kernel",
         "memory-promised",
         "zfs_arc_max",
-        f"{define('fault-greedy', memory=7000)}; virsh autostart fault-greedy",
+        f"{define('fault-greedy', memory=7700)}; virsh autostart fault-greedy",
         undefine("fault-greedy"),
     ),
     Fault(

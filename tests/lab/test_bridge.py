@@ -90,7 +90,7 @@ def managed(name: str) -> str:
 
 def without_networkd() -> str:
     """networkd lets the card go, which loses its address; it is not to take a bridge with the card's address either.
-    Without networkd the kernel gives a card its link-local address."""
+    Without networkd the kernel gives a card its link-local address, unless NetworkManager has forbidden it."""
     name = card()
     RELEASED.write_text(f"[Match]\nName={name} {BRIDGE}\n\n[Link]\nUnmanaged=yes\n")
     run("networkctl", "reload")
@@ -98,6 +98,7 @@ def without_networkd() -> str:
     run("ip", "addr", "flush", "dev", name)
     run("ip", "link", "set", "dev", name, "down")
     run("ip", "link", "set", "dev", name, "addrgenmode", "eui64")
+    Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("0")
     return name
 
 
@@ -121,6 +122,8 @@ def by_ifupdown() -> None:
     )
     run("ifup", name)
     has_address(name)
+    for mode in ("1", "0"):  # a change makes the kernel give it its own address, whoever has set what meanwhile
+        Path(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode").write_text(mode)
     wait_until(lambda: any(each.startswith("fe80:") for each in addresses(name)), 30, f"{name} has its own address")
 
 
@@ -170,9 +173,11 @@ def way(request: pytest.FixtureRequest) -> Iterator[Way]:
     found: Way = request.param
     if not shutil.which(found.program):
         pytest.skip(f"{found.tool} is not installed")
-    found.prepare()
-    yield found
-    found.clean()
+    try:
+        found.prepare()
+        yield found
+    finally:  # else every test after one whose network could not be made ready would fail too
+        found.clean()
     assert guards() == ""
 
 
