@@ -280,16 +280,6 @@ class TestSampling:
         assert host.inventory.stores_at > 0
 
     @in_loop
-    async def test_every_five_minutes_while_no_guest_runs_and_at_once_when_one_does(self) -> None:
-        host = Watched("", "shutoff", free=50 * GIB)
-        for now in range(0, 610, 10):
-            await host.watch.look(now)
-        assert host.reads == 2
-        host.inventory.put_domain(domain("web", "running"))
-        await host.watch.look(660)
-        assert host.reads == 3
-
-    @in_loop
     async def test_a_storage_that_is_not_there_is_not_asked_for(self) -> None:
         host = MemoryHost()
         await host.prepare()

@@ -26,8 +26,9 @@ Written = dict[str, tuple[int, int, bool]]
 
 
 class DefinitionWatch:
-    """changed(name) is called on the event loop for each domain whose file was written anew, or that starts with the
-    host now, or does not any more. What comes and goes libvirt tells itself."""
+    """changed(name) is called on the event loop for each domain whose file was written, or that starts with the host
+    now, or does not any more. What goes libvirt tells itself, and what comes, but that may be read before something
+    more was written of it, as `virsh autostart` right after `virsh define`."""
 
     def __init__(self, changed: Callable[[str], None], files: Path = FILES) -> None:
         self._changed, self._files = changed, files
@@ -58,8 +59,8 @@ class DefinitionWatch:
     def _compare(self) -> None:
         self._later = None
         known, self._known = self._known, self._look()
-        for name in sorted(known.keys() & self._known.keys()):
-            if known[name] != self._known[name]:
+        for name in sorted(self._known):
+            if known.get(name) != self._known[name]:
                 self._changed(name)
 
     def _look(self) -> Written:

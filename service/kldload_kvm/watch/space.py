@@ -24,7 +24,7 @@ from ..steps.host import Host
 log = logging.getLogger(__name__)
 
 PERIOD = 10.0
-SAMPLE, RARELY = 60.0, 300.0  # seconds, while guests run and while none does; one zfs command reads all storages
+SAMPLE = 60.0  # seconds; one zfs command reads all storages
 FIRST, LONGEST = 10.0, 600.0  # a guest that stops again soon waits longer each time, in seconds
 FORGOTTEN = 1800.0
 
@@ -43,7 +43,7 @@ class SpaceWatch:
     def __init__(self, host: Host, start: Callable[[Request], object]) -> None:
         self.host, self._start = host, start
         self._attempts: dict[str, Attempt] = {}
-        self._sampled = -RARELY
+        self._sampled = -SAMPLE
         self._told = ""
 
     async def keep(self) -> None:
@@ -54,10 +54,10 @@ class SpaceWatch:
 
     async def look(self, now: float) -> None:
         """Let those go on that can. Where nobody waits, the host is asked only when a sample is due."""
-        inventory, domains = self.host.inventory, self.host.inventory.domains.values()
-        stopped = [vm for each in domains if waits(each) and (vm := inventory.vm_of_domain(each.uuid))]
-        period = SAMPLE if any(each.state == "running" for each in domains) else RARELY
-        if (stopped or now >= self._sampled + period) and await self._sample(now):
+        inventory = self.host.inventory
+        paused = [each.uuid for each in inventory.domains.values() if waits(each)]
+        stopped = [vm for vm in map(inventory.vm_of_domain, paused) if vm]
+        if (stopped or now >= self._sampled + SAMPLE) and await self._sample(now):
             for vm in stopped:
                 self._consider(vm, now)
 
