@@ -213,6 +213,7 @@ class MemoryZfs(Zfs):
                 "origin": record.origin.full if record.origin else "-",
                 "volsize": str(record.size) if volume else "-",
                 "written": str(self._written(record)),
+                "logicalreferenced": str((28672 if volume else 43008) + len(record.contents)),
                 "volblocksize": "65536" if volume else "-",
                 "mountpoint": "-" if volume else "none",
             }  # fmt: skip

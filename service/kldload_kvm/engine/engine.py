@@ -383,7 +383,7 @@ class Engine:
         async def write(results: dict[str, Any]) -> None:
             await self.journal.note(job.id, results)
 
-        return Run(job.id, index, job.result, job.report, write)
+        return Run(job.id, index, job.result, job.report, write, job.started)
 
     def _error(self, job: Job, fault: BaseException) -> KvmError:
         if isinstance(fault, KvmError):

@@ -6,6 +6,7 @@ fields are plain JSON values, so the journal can write it down and `revive` it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -33,7 +34,8 @@ class Run:
     """What a step may know of the job that it runs in.
 
     tag: written on whatever the step creates, so that undo can tell its own; results: what the steps before returned;
-    report(done, total): progress in bytes; write: makes results durable.
+    report(done, total): progress in bytes; write: makes results durable; began: when the job did, in seconds since
+    1970, or inf if that is not known.
     """
 
     job: str
@@ -41,6 +43,7 @@ class Run:
     results: dict[str, Any]
     report: Report
     write: Callable[[dict[str, Any]], Awaitable[None]] = _unwritten
+    began: float = math.inf
 
     @property
     def tag(self) -> str:

@@ -11,7 +11,7 @@ from ..model import properties
 from ..model.errors import Failed, TimedOut
 from ..waiting import until
 from .host import Host
-from .own import is_ours
+from .own import is_ours, was_cut_off
 
 MOUNT_SECONDS = 60.0
 
@@ -41,7 +41,8 @@ class CreateFilesystem(Step):
 
     async def undo(self, host: Host, run: Run) -> None:
         """What was mounted may have something in it, unless it was looked at before it was unmounted."""
-        if await self.done(host, run) and run.results.get("_mounted", {}).get(self.dataset) != "used":
+        unused = await self.done(host, run) and run.results.get("_mounted", {}).get(self.dataset) != "used"
+        if unused or await was_cut_off(host, self.dataset, run):
             await host.zfs.destroy(self.dataset)
 
 

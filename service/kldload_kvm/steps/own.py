@@ -1,7 +1,7 @@
 """What a step has made itself: found by its tag, and destroyed by undo, or kept if a guest has written to it.
 
 The tag (org.kldload.kvm:job) is set by the command that creates; undo destroys nothing else. ZFS sets it in the
-transaction after: a power cut between the two leaves what is nobody's, and is not destroyed.
+transaction after, so a power cut may leave a dataset without it: see `was_cut_off`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ UDEV_LOOKS = 15.0
 FRESH_CLONE = 16 << 10
 """What ZFS counts as written to a clone that nobody wrote to, at the most: 8 KiB of its own (seen, with sectors of
 4 KiB). The smallest write of a guest adds a block and, twice, those that point to it."""
+FRESH = {"volume": 28 << 10, "filesystem": 42 << 10}
+"""What of its own a new dataset references, before compression, at the most (seen, OpenZFS 2.1 and 2.3)."""
 
 
 class Creating(Step):
@@ -92,11 +94,36 @@ async def is_ours(host: Host, dataset: str, run: Run) -> bool:
 async def destroy_own(host: Host, dataset: str, run: Run) -> None:
     """Destroy what this very step created, if it did. What a guest has written to meanwhile goes to the trash."""
     if not await is_ours(host, dataset, run):
+        if await was_cut_off(host, dataset, run):
+            log.warning("job %s: %s was cut off before it got its properties, and is destroyed", run.job, dataset)
+            await no_longer_busy(host.zfs.destroy, dataset)
         return
     if await was_written(host, dataset, run):
         await keep(host, dataset, run)
     else:
         await no_longer_busy(host.zfs.destroy, dataset)
+
+
+async def was_cut_off(host: Host, dataset: str, run: Run) -> bool:
+    """Whether a dataset of the name that this step was to create was left by a power cut between ZFS's two
+    transactions: it came after the job began and before the host was started again, nothing at all is set on it, and
+    nothing is in it."""
+    try:
+        local = await host.zfs.local_properties(dataset)
+        created = int(await host.zfs.get(dataset, "creation"))
+        if local.keys() - {"volsize"} or not run.began - 1 < created < booted():
+            return False
+        if await host.zfs.get(dataset, "origin") != "-":
+            return int(await host.zfs.get(dataset, "written")) <= FRESH_CLONE
+        kind, referenced = [await host.zfs.get(dataset, key) for key in ("type", "logicalreferenced")]
+        return int(referenced) <= FRESH.get(kind, 0)
+    except NotFound:
+        return False
+
+
+def booted() -> float:
+    """When the host was started, in seconds since 1970."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 async def was_written(host: Host, dataset: str, run: Run) -> bool:
