@@ -47,6 +47,9 @@ def scenes() -> dict[str, bool]:
 
 def ready() -> None:
     run("sh", "-c", SETUP)
+    run("virsh", "net-autostart", "default")  # else no VM could start after a cut
+    # A snapshot of the hour, taken after a cut, is a job beside the one that is looked for.
+    run("systemctl", "mask", "--now", "kldload-kvm-snapshot.timer", "kldload-kvm-trash.timer")
     remove_everything()
     run("systemctl", "restart", "kldload-kvmd")
     wait_until(_is_connected, 120, "the service is connected to libvirt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -27,6 +28,7 @@ from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
 from kldload_kvm.steps.trash import CreateTrashEntry, KeepSpare
 from kldload_kvm.virt.domains import _fault
+from kldload_kvm.watch import space as watch_space
 from kldload_kvm.watch.space import FIRST, FORGOTTEN, LONGEST, SpaceWatch
 from loops import in_loop
 from memory_host import MemoryHost
@@ -202,8 +204,13 @@ class Watched:
         self.free, self.reads = free, 0
         self.started: list[Request] = []
         self.refusal: KvmError | None = None
-        self.watch = SpaceWatch(self, self.start)  # type: ignore[arg-type]
-        self.watch._sampled = 0
+        self.written, self.at_once = 0, MIB * 100  # each time that somebody looks
+        self.watch = SpaceWatch(self, self.start, self.count)  # type: ignore[arg-type]
+        self.watch._sampled = self.watch._looked = 0
+
+    def count(self) -> int:
+        self.written += self.at_once
+        return self.written
 
     async def refresh_zfs(self, plain: list[str], whole: list[str]) -> None:
         assert (plain, whole) == (["rpool/vms", "vmpool/vms"], [])
@@ -278,6 +285,28 @@ class TestSampling:
         assert host.reads == 9
         assert host.inventory.datasets["rpool/vms"].available == 50 * GIB
         assert host.inventory.stores_at > 0
+
+    @in_loop
+    async def test_every_five_minutes_where_little_is_written_and_a_minute_later_where_it_becomes_much(self) -> None:
+        host = Watched("", "running", free=50 * GIB)
+        host.at_once = 0
+        for now in range(0, 610, 10):
+            await host.watch.look(now)
+        assert host.reads == 2
+        host.at_once = 3 * MIB
+        for now in range(610, 840, 10):
+            await host.watch.look(now)
+        assert host.reads == 3, "little by little it was much"
+
+    def test_what_is_written_to_disks_is_counted_and_to_zvols_is_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("vda", "sdb", "zd0", "gone"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "stat").write_text("  10 0 80 5  20 0 4096 9  0 14 14 0 0 0 0 0 0\n")
+        (tmp_path / "gone" / "stat").unlink()
+        monkeypatch.setattr(watch_space, "DISKS", tmp_path)
+        assert watch_space.bytes_written() == 2 * 4096 * 512
 
     @in_loop
     async def test_a_storage_that_is_not_there_is_not_asked_for(self) -> None:

@@ -126,8 +126,11 @@ class Service:
                 self._request_ids.popitem(last=False)
 
     async def _answer(self, job: Job, call: Call) -> Answer:
-        if call.options.get("wait", False) and not call.options.get("plan-only", False):
-            await self.engine.wait(job, WAIT_FOR_EVER)
+        """Whoever is told of a job can ask for it after a power cut, too: the journal has it by then."""
+        if not call.options.get("plan-only", False):
+            await job.recorded.wait()
+            if call.options.get("wait", False):
+                await self.engine.wait(job, WAIT_FOR_EVER)
         self.tell(job)
         return Answer((job_path(job.id),))
 
@@ -168,6 +171,7 @@ class Service:
             raise InvalidArgument("the plan was not applied", why, f"call {origin.method.name} again without plan-only")
         await self._authorize(call, origin.request, origin.method.action, uid)
         await self.engine.apply(job)
+        await job.recorded.wait()
         if call.options.get("wait", False):
             await self.engine.wait(job, WAIT_FOR_EVER)
         return Answer()

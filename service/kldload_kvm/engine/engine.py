@@ -225,6 +225,7 @@ class Engine:
             first = intention(job.plan, batches(job.plan))  # one write for the two
             states = tuple("running" if index in first else "waiting" for index in range(len(job.step_states)))
             await self.journal.opened(Record(job.id, job.plan, job.uid, job.login, job.started, step_states=states))
+            job.recorded.set()
             await self.forward(job, intended=first)
             final = State.SUCCEEDED
             job.result = {**job.plan.result, **job.result}
@@ -282,6 +283,7 @@ class Engine:
         self.locks.release(job.id)
         self._tasks.pop(job.id, None)
         job.set_state(final)
+        job.recorded.set()
         job.finished.set()
         self.on_end(job)
 

@@ -35,7 +35,7 @@ class Job:
     """step_states run beside plan.steps: waiting, running, done, undone or failed. Times are in seconds since 1970.
 
     uid, login: the user and the login uid of whoever started it; recovered: an earlier daemon left it open; ahead: what
-    is being read again of the host before the job's end.
+    is being read again of the host before the job's end; recorded: the journal has it, or it has ended without.
     """
 
     id: str
@@ -57,6 +57,7 @@ class Job:
     ahead: Awaitable[frozenset[str]] | None = None
     changed: Callable[[Job], None] = lambda job: None
     release: Callable[[], None] = lambda: None
+    recorded: asyncio.Event = field(default_factory=asyncio.Event)
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     _since: float = 0.0
 

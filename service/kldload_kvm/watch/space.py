@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..model.errors import KvmError
 from ..model.inventory import NO_SPACE, Domain, Vm
@@ -24,7 +27,11 @@ from ..steps.host import Host
 log = logging.getLogger(__name__)
 
 PERIOD = 10.0
-SAMPLE = 60.0  # seconds; one zfs command reads all storages
+SAMPLE, RARELY = 60.0, 300.0  # seconds, where much was written and where not; one zfs command reads all storages
+LITTLE = 8 << 20
+"""Bytes written to the host's disks that can fill no pool."""
+DISKS = Path("/sys/block")
+SECTOR = 512  # as /sys counts, whatever a disk's own are
 FIRST, LONGEST = 10.0, 600.0  # a guest that stops again soon waits longer each time, in seconds
 FORGOTTEN = 1800.0
 
@@ -38,12 +45,15 @@ class Attempt:
 
 
 class SpaceWatch:
-    """start(request): starts an operation of the service's own."""
+    """start(request): starts an operation of the service's own; written(): bytes, as the function below."""
 
-    def __init__(self, host: Host, start: Callable[[Request], object]) -> None:
-        self.host, self._start = host, start
+    def __init__(
+        self, host: Host, start: Callable[[Request], object], written: Callable[[], int] | None = None
+    ) -> None:
+        self.host, self._start, self._written = host, start, written or bytes_written
         self._attempts: dict[str, Attempt] = {}
-        self._sampled = -SAMPLE
+        self._sampled = self._looked = -RARELY
+        self._then = 0  # what was written when it was sampled
         self._told = ""
 
     async def keep(self) -> None:
@@ -53,13 +63,23 @@ class SpaceWatch:
             await self.look(time.monotonic())
 
     async def look(self, now: float) -> None:
-        """Let those go on that can. Where nobody waits, the host is asked only when a sample is due."""
+        """Let those go on that can. Where nobody waits, the host is asked only when a sample is due: a process each
+        minute would be most of what the service does while nothing happens."""
         inventory = self.host.inventory
         paused = [each.uuid for each in inventory.domains.values() if waits(each)]
         stopped = [vm for vm in map(inventory.vm_of_domain, paused) if vm]
-        if (stopped or now >= self._sampled + SAMPLE) and await self._sample(now):
+        if (stopped or self._is_due(now)) and await self._sample(now):
             for vm in stopped:
                 self._consider(vm, now)
+
+    def _is_due(self, now: float) -> bool:
+        if now < self._looked + SAMPLE:
+            return False
+        self._looked, written = now, self._written()
+        if now < self._sampled + RARELY and written - self._then < LITTLE:
+            return False
+        self._then = written
+        return True
 
     async def _sample(self, now: float) -> bool:
         inventory = self.host.inventory
@@ -93,6 +113,16 @@ class SpaceWatch:
             self._start(Resume(vm.id))
         except KvmError as error:
             log.warning("%s does not go on yet: %s: %s", vm.name, error.what, error.why)
+
+
+def bytes_written() -> int:
+    """To all disks of the host since it was started. Zvols are left out, for what is written to them ends on others."""
+    total = 0
+    for name in os.listdir(DISKS):  # noqa: PTH208 - hundreds of zvols
+        if not name.startswith("zd"):
+            with suppress(OSError, ValueError, IndexError):  # it went meanwhile
+                total += int((DISKS / name / "stat").read_text().split()[6]) * SECTOR
+    return total
 
 
 def waits(domain: Domain) -> bool:
