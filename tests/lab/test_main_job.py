@@ -144,6 +144,7 @@ def test_a_deleted_vm_waits_in_the_trash_and_its_name_is_free(vm: Callable[..., 
     (disk,) = [name for name in datasets() if name.endswith("/web-1")]
     assert digest("/dev/zvol/" + disk) == good
     assert f"{disk}@stable" in datasets()
+    assert set(zfs("get", "-Hro", "value", "-t", "filesystem", "mountpoint", "rpool/vms/.trash")) == {"none"}
     vm("web-1")
     assert get(find("web-1"), "Vm", "SnapshotCount") == 0
 

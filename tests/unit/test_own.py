@@ -65,3 +65,16 @@ class TestCutOff:
                 began = math.inf
         await step.undo(host, self.run(began))
         assert "rpool/vms/web" in host.memory_zfs.sets
+
+
+class TestTrash:
+    @in_loop
+    async def test_no_entry_has_a_mountpoint_to_inherit(self) -> None:
+        host, trash = MemoryHost(), "rpool/vms/.trash"
+        await host.prepare()
+        host.memory_zfs.sets.pop(trash, None)
+        await own.ensure_trash(host, trash)
+        assert host.memory_zfs.sets[trash].values["mountpoint"] == "none"
+        host.memory_zfs.sets[trash].values["mountpoint"] = "/images/.trash"  # as an older version has made it
+        await own.ensure_trash(host, trash)
+        assert host.memory_zfs.sets[trash].values["mountpoint"] == "none"

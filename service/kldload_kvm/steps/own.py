@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Any
 
 from ..engine.plan import Run, Step
@@ -43,9 +44,16 @@ class Creating(Step):
 
 
 async def ensure_trash(host: Host, trash: str) -> None:
-    """Never mounted, and never replicated: what waits there is nobody's current state."""
-    if await guid_of(host, trash) is None:
-        await host.zfs.create_container(trash, {"syncoid:sync": "false"})
+    """Never mounted, and never replicated: what waits there is nobody's current state. Entries inherit that they have
+    no mountpoint: one that a power cut left without canmount=off would be mounted at boot, and we cannot unmount."""
+    try:
+        unmounted = await host.zfs.get(trash, "mountpoint") == "none"
+    except NotFound:
+        await host.zfs.create_container(trash, {"mountpoint": "none", "syncoid:sync": "false"})
+    else:
+        if not unmounted:
+            with suppress(KvmError):  # it is mounted itself, and works all the same
+                await host.zfs.set(trash, {"mountpoint": "none"})
 
 
 async def make_entry(host: Host, entry: str, noted: dict[str, str], run: Run) -> None:
