@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..model.errors import KvmError
+from ..model.foreign_image import SECTOR
 from ..model.inventory import NO_SPACE, Domain, Vm
 from ..model.sizes import format_size
 from ..model.space import resume_at
@@ -31,7 +32,6 @@ SAMPLE, RARELY = 60.0, 300.0  # seconds, where much was written and where not; o
 LITTLE = 8 << 20
 """Bytes written to the host's disks that can fill no pool."""
 DISKS = Path("/sys/block")
-SECTOR = 512  # as /sys counts, whatever a disk's own are
 FIRST, LONGEST = 10.0, 600.0  # a guest that stops again soon waits longer each time, in seconds
 FORGOTTEN = 1800.0
 
@@ -116,7 +116,8 @@ class SpaceWatch:
 
 
 def bytes_written() -> int:
-    """To all disks of the host since it was started. Zvols are left out, for what is written to them ends on others."""
+    """To all disks of the host since it was started. Zvols are left out, for what is written to them ends on others.
+    /sys counts in units of 512 bytes, whatever a disk's own are."""
     total = 0
     for name in os.listdir(DISKS):  # noqa: PTH208 - hundreds of zvols
         if not name.startswith("zd"):
