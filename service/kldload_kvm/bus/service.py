@@ -126,13 +126,17 @@ class Service:
                 self._request_ids.popitem(last=False)
 
     async def _answer(self, job: Job, call: Call) -> Answer:
-        """Whoever is told of a job can ask for it after a power cut, too: the journal has it by then."""
         if not call.options.get("plan-only", False):
-            await job.recorded.wait()
-            if call.options.get("wait", False):
-                await self.engine.wait(job, WAIT_FOR_EVER)
+            await self._may_be_told(job, call)
         self.tell(job)
         return Answer((job_path(job.id),))
+
+    async def _may_be_told(self, job: Job, call: Call) -> None:
+        """Wait until the journal has it, so that whoever is told of a job can ask for it after a power cut, too; and
+        for its end, if the caller wants that."""
+        await job.recorded.wait()
+        if call.options.get("wait", False):
+            await self.engine.wait(job, WAIT_FOR_EVER)
 
     async def _authorize(self, call: Call, request: Request, action: str, uid: int) -> None:
         subject = request.subject(self.view(uid))
@@ -171,9 +175,7 @@ class Service:
             raise InvalidArgument("the plan was not applied", why, f"call {origin.method.name} again without plan-only")
         await self._authorize(call, origin.request, origin.method.action, uid)
         await self.engine.apply(job)
-        await job.recorded.wait()
-        if call.options.get("wait", False):
-            await self.engine.wait(job, WAIT_FOR_EVER)
+        await self._may_be_told(job, call)
         return Answer()
 
     async def _cancel(self, call: Call) -> Answer:

@@ -11,14 +11,14 @@ from ..model import properties
 from ..model.errors import Failed, TimedOut
 from ..waiting import until
 from .host import Host
-from .own import is_ours, was_cut_off
+from .own import Creating
 
 MOUNT_SECONDS = 60.0
 
 
 @step_kind
 @dataclass(frozen=True)
-class CreateFilesystem(Step):
+class CreateFilesystem(Creating):
     """Create a filesystem, not yet mounted. Undo destroys it if nothing can be in it."""
 
     kind = "filesystem.create"
@@ -36,14 +36,10 @@ class CreateFilesystem(Step):
     async def do(self, host: Host, run: Run) -> None:
         await host.zfs.create_filesystem(self.dataset, {**self.values, properties.JOB: run.tag})
 
-    async def done(self, host: Host, run: Run) -> bool:
-        return await is_ours(host, self.dataset, run)
-
     async def undo(self, host: Host, run: Run) -> None:
         """What was mounted may have something in it, unless it was looked at before it was unmounted."""
-        unused = await self.done(host, run) and run.results.get("_mounted", {}).get(self.dataset) != "used"
-        if unused or await was_cut_off(host, self.dataset, run):
-            await host.zfs.destroy(self.dataset)
+        if run.results.get("_mounted", {}).get(self.dataset) != "used":
+            await super().undo(host, run)
 
 
 @step_kind

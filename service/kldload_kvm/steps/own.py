@@ -30,6 +30,8 @@ FRESH_CLONE = 16 << 10
 FRESH = {"volume": 28 << 10, "filesystem": 42 << 10}
 """What of its own a new dataset references, before compression, at the most (seen, OpenZFS 2.1 and 2.3)."""
 
+TOLD = ("creation", "origin", "written", "type", "logicalreferenced")
+
 
 class Creating(Step):
     """A step that creates a dataset: told, and undone, by the tag that it was created with."""
@@ -116,17 +118,19 @@ async def was_cut_off(host: Host, dataset: str, run: Run) -> bool:
     """Whether a dataset of the name that this step was to create was left by a power cut between ZFS's two
     transactions: it came after the job began and before the host was started again, nothing at all is set on it, and
     nothing is in it."""
+    if run.began >= booted():
+        return False
     try:
-        local = await host.zfs.local_properties(dataset)
-        created = int(await host.zfs.get(dataset, "creation"))
-        if local.keys() - {"volsize"} or not run.began - 1 < created < booted():
+        if (await host.zfs.local_properties(dataset)).keys() - {"volsize"}:
             return False
-        if await host.zfs.get(dataset, "origin") != "-":
-            return int(await host.zfs.get(dataset, "written")) <= FRESH_CLONE
-        kind, referenced = [await host.zfs.get(dataset, key) for key in ("type", "logicalreferenced")]
-        return int(referenced) <= FRESH.get(kind, 0)
+        is_ = {key: value for key, (value, _) in (await host.zfs.settings(dataset, TOLD)).items()}
     except NotFound:
         return False
+    if not run.began - 1 < int(is_["creation"]) < booted():
+        return False
+    if is_["origin"] != "-":
+        return int(is_["written"]) <= FRESH_CLONE
+    return int(is_["logicalreferenced"]) <= FRESH.get(is_["type"], 0)
 
 
 def booted() -> float:
