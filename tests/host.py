@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SERVICE, ROOT = "org.kldload.Kvm1", "/org/kldload/Kvm1"
+JOBS = f"{ROOT}/job/"
 MARK = "\torg.kldload.kvm:journal\t"
 GUEST = Path("/var/lib/kldload-lab/guests/lean.qcow2")
 DEVICE = "/dev/zvol/rpool/vms/"
@@ -209,7 +210,12 @@ def configured(text: str) -> Iterator[None]:
 def managed() -> dict[str, dict]:
     """The service's objects by path, each with its interfaces and their properties."""
     asked = ("org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
-    return data(run("busctl", "--json=short", "call", SERVICE, ROOT, *asked))[0]
+    return data(run("busctl", "--json=short", "--timeout=60", "call", SERVICE, ROOT, *asked))[0]
+
+
+def jobs_on_the_bus() -> list[str]:
+    """The paths of all jobs, of those that have ended, too."""
+    return sorted(path for path in managed() if path.startswith(JOBS))
 
 
 def vms() -> list[dict[str, dict]]:

@@ -25,7 +25,7 @@ from host import (
     SETUP,
     domains,
     get,
-    managed,
+    jobs_on_the_bus,
     nothing_on_the_bus,
     remove_everything,
     run,
@@ -37,7 +37,6 @@ from scenarios import BYSTANDER, SCENES, bystander, fresh, operation_of
 
 IDLE = "/dev/disk/by-id/virtio-lab-vmpool-part9"
 """What ZFS leaves free at the end of a disk. Nobody writes to this pool meanwhile, so nobody flushes its disk."""
-JOBS = f"{ROOT}/job/"
 FINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -84,7 +83,7 @@ def scene(operation: str) -> dict[str, object]:
     fresh(SCENES[operation])
     for flush in ("sync", "zpool sync", "sync"):
         run(*flush.split())
-    return {"picture": dataclasses.asdict(taken()), "jobs": _jobs()}
+    return {"picture": dataclasses.asdict(taken()), "jobs": jobs_on_the_bus()}
 
 
 def start(operation: str) -> str:
@@ -100,7 +99,7 @@ def look(operation: str, job: str) -> dict[str, object]:
     before = Picture(**known["picture"])
     wait_until(_is_connected, 300, "the service is connected to libvirt again")
     wait_until(lambda: get(ROOT, "Manager", "Problems") == [], 60, "the service has no problems left")
-    new = sorted(set(_jobs()) - set(known["jobs"]))
+    new = sorted(set(jobs_on_the_bus()) - set(known["jobs"]))
     assert job in (*new, "unknown"), f"{job} was given to its caller, and is not known any more; there are {new}"
     assert len(new) <= 1, new
     state, said = "unknown", ""
@@ -126,10 +125,6 @@ def _in_disorder(state: str) -> list[str]:
         *(f"a helper's file is left: {path.name}" for path in Path("/run/kldload-kvm/image").iterdir()),
         *([f"the job ended as {state}"] if state == "cancelled" else []),
     ]
-
-
-def _jobs() -> list[str]:
-    return sorted(path for path in managed() if path.startswith(JOBS))
 
 
 def _is_connected() -> bool:

@@ -138,6 +138,14 @@ def test_errors_of_the_bus_become_ours(name: str, kind: type[KvmError]) -> None:
     assert error.what
 
 
+def test_a_service_that_ended_before_it_answered_is_told_from_a_slow_one() -> None:
+    name = "org.freedesktop.DBus.Error.NoReply"
+    for gone in ("Message recipient disconnected from message bus without replying", "Remote peer disconnected"):
+        error = from_dbus(name, gone)
+        assert type(error) is ServiceUnavailable
+        assert "kvm-job list" in error.hint
+
+
 # Texts.
 
 

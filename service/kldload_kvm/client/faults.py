@@ -31,6 +31,10 @@ def from_dbus(name: str, message: str) -> KvmError:
     short = name.removeprefix(_STANDARD)
     if short in _ABSENT or short.startswith(("Spawn.", "org.freedesktop.systemd1.")):
         return no_service(message)
+    if short == "NoReply" and "disconnected" in message:  # dbus-daemon's and dbus-broker's word for a peer that is gone
+        what = "kldload-kvmd ended before it could answer"
+        hint = "it brings to its end what it had begun when it starts again; what that was: kvm-job list"
+        return ServiceUnavailable(what, message, hint)
     if short in ("NoReply", "Timeout", "TimedOut"):
         return TimedOut("kldload-kvmd did not answer in time", message, _LOOK)
     if short in ("UnknownObject", "UnknownMethod", "UnknownInterface", "UnknownProperty"):
