@@ -112,6 +112,9 @@ class MemoryVirt:
         await self._reach()
         return self._record(self.guests[uuid]) if uuid in self.guests else None
 
+    async def domain_named(self, name: str) -> Domain | None:
+        return next((each for each in await self.domains() if each.name == name), None)
+
     async def networks(self) -> dict[str, bool]:
         await self._reach()
         return dict(self.nets)

@@ -86,6 +86,7 @@ class MemoryZfs(Zfs):
         self.snaps: list[Snap] = []
         self.marks: list[Mark] = []
         self.full: set[str] = set()
+        self.received: set[str] = set()
         self.open: set[str] = set()
         self.commands: list[str] = []
         self.through: Callable[[str, Callable[[], str]], Awaitable[str]] = at_once
@@ -186,10 +187,11 @@ class MemoryZfs(Zfs):
 
     def _get(self, *args: str) -> tuple[str, str]:
         options, (key, *names) = self._options(args, {"-o", "-s"}, {"-Hp"})
-        if options.get("-o") == "name,value":
+        if (columns := options.get("-o")) in ("name,value", "name,source"):
             there = [name for name in names if self._exists(name)]
             missing = [f"cannot open '{name}': dataset does not exist" for name in names if name not in there]
-            lines = [f"{name}\t{self._value(self._find(name), key)}" for name in there]
+            tell = self._value if columns == "name,value" else self._source
+            lines = [f"{name}\t{tell(self._find(name), key)}" for name in there]
             return "".join(f"{line}\n" for line in lines), "".join(f"{line}\n" for line in missing)
         (name,) = names
         record = self._find(name)
@@ -236,6 +238,8 @@ class MemoryZfs(Zfs):
         return fresh if last.contents == record.contents else fresh + 65536 + len(record.contents)
 
     def _source(self, record: Set | Snap, key: str) -> str:
+        if isinstance(record, Snap) and record.full in self.received:
+            return "received"
         if key in record.values or key == "refreservation":  # of a volume that is always its own
             return "local"
         return "default"

@@ -5,6 +5,7 @@ A new operation joins the kill matrix with a scene here; tests/unit/test_scenari
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,12 @@ FILLED = 4 << 20
 """Bytes in a disk's beginning that are one letter. All others are zero."""
 IMAGE = "kill-matrix.raw"
 BYSTANDER = "bystander"
+OBEYS = bytes.fromhex(
+    "ba02b0 b80001 ef fb"  # mov dx, b002h; mov ax, 100h; out dx, ax; sti: let the power button be seen
+    "f4 ba00b0 ed f6c401 74f6"  # hlt; mov dx, b000h; in ax, dx; test ah, 1; jz to hlt: until it was pressed
+    "ba04b0 b80020 ef ebfe"  # mov dx, b004h; mov ax, 2000h; out dx, ax; jmp $: off
+)
+"""A boot sector's beginning, for a q35 with a BIOS: goes off when its power button is pressed."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,19 @@ def off() -> None:
 def running() -> None:
     vm()
     run("kvm-vm", "start", "web-1")
+
+
+def obedient() -> None:
+    """A running guest that goes off as soon as it is asked to."""
+    made_by_virsh()
+    run("kvm-adopt", "web-1")
+    with (DISKS / "web-1").open("r+b") as disk:
+        disk.write(OBEYS.ljust(510, b"A") + b"\x55\xaa")
+        disk.flush()
+        os.fsync(disk.fileno())
+    run("kvm-vm", "start", "web-1")
+    registers = ("virsh", "qemu-monitor-command", "web-1", "--hmp", "info registers")
+    wait_until(lambda: "EIP=00007c" in run(*registers).stdout, 60, "the guest has booted from its disk")
 
 
 def snapshotted() -> None:
@@ -235,7 +255,10 @@ SCENES: Mapping[str, Scene] = {
         made_on_files, root, "Manager", "Adopt", "s", ("web-1",), adds=each("/web-1", "/web-1.vdb"), states=OFF,
     ),
     "vm.start": Scene(off, web_1, "Vm", "Start", states=RUNNING),
-    "vm.shutdown": Scene(running, web_1, "Vm", "Shutdown", options=(("timeout", "u", "2"),)),
+    "vm.shutdown": Scene(
+        obedient, web_1, "Vm", "Shutdown", options=(("timeout", "u", "60"),), states=OFF, contents="",
+        copies={"web-1": "web-1"},
+    ),
     "vm.force-off": Scene(running, web_1, "Vm", "ForceOff", states=OFF),
     "vm.reboot": Scene(running, web_1, "Vm", "Reboot", states=RUNNING),
     "vm.pause": Scene(running, web_1, "Vm", "Pause", states=PAUSED),

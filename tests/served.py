@@ -206,6 +206,7 @@ class Served:
         self.callers = Callers(bus, self._vanished)
         self.service = Service(self.engine, Polkit(bus), self.callers, interfaces, self.view)
         self.service.tell = self.publisher.tell
+        self.service.find = lambda request: request.find(host)
         self.service.look = lambda request: request.look(host)
         self.reloads = 0
         self.service.reads.update(Reads(host, self.tree, self._reload).table())

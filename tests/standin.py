@@ -338,7 +338,10 @@ class Standin:
     async def do_Cancel(self, message: Message, _: dict[str, Variant]) -> None:
         if not self.objects[message.path][1]["Cancelable"]:
             raise Refusal("WrongState", "The job is past its commit point.")
-        self.cancelled.add(message.path)
+        if self.objects[message.path][1]["State"] == "planned":
+            del self.objects[message.path]
+        else:
+            self.cancelled.add(message.path)
 
     # Operations.
 

@@ -28,8 +28,9 @@ Sizes are in powers of 1024, and are written as 512M, 40G or 1.5T. The names tha
 in UTC; the times in tables are local.
 
 An operation runs in the service, not in the command. Ctrl-C cancels it, and waits until what it did is undone; once
-more Ctrl-C leaves it to itself. Who may do what is decided by polkit; where it wants a password, it is asked for on the
-terminal."""
+more Ctrl-C leaves it to itself. A command that starts several operations, such as for several VMs, tells of each: with
+--json it prints one document for each, one after the other. Who may do what is decided by polkit; where it wants a
+password, it is asked for on the terminal."""
 
 
 def write(folder: Path) -> None:

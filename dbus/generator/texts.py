@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 
 from kldload_kvm.model.catalogue import Text, findings, messages
+from kldload_kvm.model.constants import DOCS
 
 BEGIN, END = "<!-- findings: made by dbus/generate.py texts -->\n", "<!-- end -->\n"
 
@@ -19,7 +21,7 @@ def files(checkout: Path) -> dict[Path, str]:
 
 
 def table() -> str:
-    rows = (f"| `{t.id}` | {_cell(t.title)} | {_cell(t.why)} | {_source(t)} |" for t in findings().values())
+    rows = (f"| `{t.id}` | {_cell(t.title)} | {_cell(_linked(t.why))} | {_source(t)} |" for t in findings().values())
     return "\n".join(("| finding | what | why it matters | source |", "|---|---|---|---|", *rows)) + "\n"
 
 
@@ -43,4 +45,11 @@ def _cell(text: str) -> str:
 
 
 def _source(text: Text) -> str:
-    return f"[{text.source.removeprefix('https://')}]({text.source})" if text.source.startswith("http") else text.source
+    if text.source.startswith("http"):
+        return f"[{text.source.removeprefix('https://')}]({text.source})"
+    return _linked(text.source)
+
+
+def _linked(text: str) -> str:
+    """The installed pages lie side by side, as they do here."""
+    return re.sub(rf"{DOCS}/(\S+\.md)", r"[\1](\1)", text)

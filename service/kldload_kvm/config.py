@@ -69,6 +69,15 @@ class Config:
         return {s.name: s.dataset for s in sorted(self.storages, key=lambda s: not s.default)}
 
 
+class Misconfigured(InvalidArgument):
+    """A section, or a setting in it, is not valid."""
+
+    def __init__(self, section: str, key: str, why: str, hint: str) -> None:
+        self.section, self.key = section, key
+        self.where = f"{key} in [{section}]" if key else f"[{section}]"
+        super().__init__(f"the configuration is not valid: {self.where}", why, hint)
+
+
 def files() -> list[Path]:
     """The files that make up the configuration, in the order they are read."""
     return [*sorted(VENDOR.glob("*.conf")), ADMIN, *sorted(DROP_INS.glob("*.conf"))]
@@ -76,18 +85,30 @@ def files() -> list[Path]:
 
 def load(paths: Iterable[Path]) -> Config:
     """Raises InvalidArgument, naming file, section and setting."""
-    parser = configparser.ConfigParser(interpolation=None, default_section="")  # [DEFAULT] is a section like others
+    parser = _parser()
+    where: dict[tuple[str, str], Path] = {}
     for path in paths:
+        each = _parser()
         try:
-            parser.read(path, encoding="utf-8")
+            each.read(path, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError) as fault:
             hint = "see kvm.conf(5)"
             raise InvalidArgument(f"{path} cannot be read", str(fault).replace("\n", " "), hint) from None
-    return read(parser)
+        parser.read_dict(each)
+        where |= {(section, key): path for section in each.sections() for key in ("", *each[section])}
+    try:
+        return read(parser)
+    except Misconfigured as fault:
+        path = where.get((fault.section, fault.key)) or where[fault.section, ""]
+        raise InvalidArgument(f"{path} is not valid: {fault.where}", fault.why, fault.hint) from None
+
+
+def _parser() -> configparser.ConfigParser:
+    return configparser.ConfigParser(interpolation=None, default_section="")  # [DEFAULT] is a section like others
 
 
 def read(parser: configparser.ConfigParser) -> Config:
-    """A configuration from its parsed sections. Raises InvalidArgument, naming section and setting."""
+    """A configuration from its parsed sections. Raises Misconfigured."""
     storages = []
     values: dict[str, Any] = {}
     for section in parser.sections():
@@ -244,6 +265,5 @@ SETTINGS: dict[str, dict[str, Callable[[str], Any]]] = {
 """The settings by their sections, each with what makes a value of its text or raises InvalidArgument."""
 
 
-def _bad(section: str, key: str, why: str, hint: str) -> InvalidArgument:
-    where = f"{key} in [{section}]" if key else f"[{section}]"
-    return InvalidArgument(f"the configuration is not valid: {where}", why, hint or "see kvm.conf(5)")
+def _bad(section: str, key: str, why: str, hint: str) -> Misconfigured:
+    return Misconfigured(section, key, why, hint or "see kvm.conf(5)")

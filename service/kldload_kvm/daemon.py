@@ -113,6 +113,7 @@ class Daemon:
         self.callers = Callers(bus, self._caller_vanished)
         self.service = Service(self.engine, self.polkit, self.callers, interfaces, self.view)
         self.service.tell = self.publisher.tell
+        self.service.find = lambda request: request.find(self.host)
         self.service.look = lambda request: request.look(self.host)
         self.service.reads.update(Reads(self.host, self.tree, self._reload).table())
         statistics = Statistics(self.tree, self.inventory, self.engine, self.tally, Sampler(virt.usage))
@@ -405,12 +406,12 @@ async def serve() -> int:
     try:
         settings = config.load(config.files())
     except KvmError as error:
-        log.error("%s: %s", error.what, error.why)
+        log.error("%s", error.in_one_line())
         return 78  # EX_CONFIG
     try:
         daemon = Daemon(settings, await connect())
     except KvmError as error:
-        log.error("%s: %s", error.what, error.why)
+        log.error("%s", error.in_one_line())
         return 1
     status = await daemon.run(stop)
     # At once, without waiting for threads: one may be in a call that a hung libvirt never answers.

@@ -36,13 +36,19 @@ def _cancellations() -> int:
     return task.cancelling() if task else 0
 
 
-async def until(check: Callable[[], Awaitable[T]], timeout: float, interval: float) -> T | None:
-    """What `check` gives once it is true, asked again each `interval` seconds; None after `timeout` seconds."""
+async def until(
+    check: Callable[[], Awaitable[T]], timeout: float, interval: float, away: type[Exception] | tuple[()] = ()
+) -> T | None:
+    """What `check` gives once it is true, asked again each `interval` seconds; None after `timeout` seconds. away: what
+    it raises while nobody can tell, however long that is: then the time begins anew."""
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
     while True:
-        if value := await check():
-            return value
+        try:
+            if value := await check():
+                return value
+        except away:
+            end = loop.time() + timeout
         if loop.time() >= end:
             return None
         await asyncio.sleep(interval)

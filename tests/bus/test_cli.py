@@ -233,12 +233,15 @@ def test_a_deleted_vm_is_restored_by_its_entry_or_its_name(standin: Standin) -> 
 def test_a_purge_names_entries_or_takes_what_is_due(standin: Standin) -> None:
     standin.put_in_trash("old-1", "old")
     assert said("kvm-trash purge --expired") == "nothing in the trash is due\n"
+    assert json.loads(said("kvm-trash purge --expired --json")) == {"purged": []}
     assert not [each for each in standin.calls if each[0] == "PurgeTrash"]
     standin.put_in_trash("db-1", "db", due=True)
     assert said("kvm-trash purge --expired --yes") == "purged for good: db-1\n"
     assert options(standin, "PurgeTrash") == {"expired": True}
     assert said("kvm-trash purge old-1 db-1 --yes") == "purged for good: old-1, db-1\n"
     assert "Destroys for good:\n  rpool/vms/.trash/old-1" in run("kvm-trash purge old-1 --dry-run").stdout
+    standin.put_in_trash("old-2", "older")
+    assert said("kvm-trash purge older --yes") == "purged for good: old-2\n"
     assert run("kvm-trash purge").returncode == 2
     assert run("kvm-trash purge old-1 --expired").returncode == 2
 
@@ -399,6 +402,14 @@ def test_a_failed_job_is_the_commands_error_in_three_lines(standin: Standin) -> 
         ("kvm-clone denied c-1", 3, ""),
         ("kvm-clone locked c-1 --no-ask-password", 3, "Ask from a terminal."),
         ("kvm-create", 2, "see: kvm-create --help"),
+        ("kvm-create x --iso debian-13.iso --image debian-13.qcow2", 2, "see: kvm-create --help"),
+        ("kvm-create x --iso=", 2, "leave it out, or give a value"),
+        ("kvm-image add x.iso --sha256=", 2, "leave it out, or give a value"),
+        ("kvm-vm set web-1 --disk= --compression zstd", 2, "leave it out, or give a value"),
+        ("kvm-vm set web-1 --ram 8G --disk vdb", 2, "--disk goes with a setting of ZFS"),
+        ("kvm-vm set web-1 --ram 8G --cpus 4 --no-wait", 2, "leave out --no-wait, or set one at a time"),
+        ("kvm-host bridge br0 --confirm --dry-run", 2, ""),
+        ("kvm-trash purge nothing-1", 4, "see: kvm-trash list"),
     ],
 )
 def test_a_mistake_is_told_with_what_to_do(standin: Standin, line: str, status: int, hint: str) -> None:
@@ -429,9 +440,18 @@ def test_a_file_that_is_not_in_the_store_is_added_first(standin: Standin, tmp_pa
     (tmp_path / "own.iso").write_bytes(b"abc")
     done = run("kvm-create x --iso own.iso", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "kvm-create: adding own.iso to the store of vms\n")
-    assert [member for member, _, _ in standin.calls] == ["Add", "CreateVm"]
+    assert [member for member, _, _ in standin.calls if member != "FindVm"] == ["Add", "CreateVm"]
     assert options(standin, "CreateVm") == {"iso": "own.iso", "start": True}
     assert "own.iso" in said("kvm-image list --names")
+
+
+@pytest.mark.parametrize(("name", "status"), [("web-1", 6), ("..", 2)])
+def test_no_file_is_added_for_a_vm_that_would_be_refused(
+    standin: Standin, tmp_path: Path, name: str, status: int
+) -> None:
+    (tmp_path / "own.iso").write_bytes(b"abc")
+    assert run(f"kvm-create {name} --iso own.iso", cwd=tmp_path).returncode == status
+    assert "own.iso" not in said("kvm-image list --names")
 
 
 def test_a_dry_run_adds_nothing(standin: Standin, tmp_path: Path) -> None:
@@ -624,6 +644,20 @@ def test_memory_and_cpus(standin: Standin) -> None:
     )
     assert (body(standin, "SetMemory"), body(standin, "SetVcpus")) == ([4 * GIB], [4])
     assert run("kvm-vm set web-1").stderr.startswith("kvm-vm: what shall be set?")
+    assert "planned" not in said("kvm-job list")  # what would be refused is found before the first is done
+
+
+def test_a_fraction_is_rounded_up_to_what_memory_and_disks_can_have(standin: Standin) -> None:
+    said("kvm-create x --ram 1.3G --disk 40.1G")
+    assert options(standin, "CreateVm") == {"memory": 1332 << 20, "disk": 41063 << 20}
+
+
+def test_a_plan_is_not_waited_for_and_can_be_given_up(standin: Standin) -> None:
+    said("kvm-vm rename web-1 shop --dry-run --quiet")
+    (plan,) = [each["job"] for each in json.loads(said("kvm-job list --json")) if each["state"] == "planned"]
+    done = run(f"kvm-job wait {plan}")
+    assert f"hint: carry it out: kvm-job apply {plan}" in done.stderr
+    assert said(f"kvm-job cancel {plan}") == f"the plan {plan} was given up\n"
 
 
 def test_how_zfs_keeps_the_disks(standin: Standin) -> None:

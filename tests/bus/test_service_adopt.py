@@ -42,6 +42,16 @@ async def test_a_plan_names_what_is_left(image: Path) -> None:
 
 
 @in_loop
+async def test_one_that_was_defined_a_moment_ago_is_found(image: Path) -> None:
+    """No event has told of it, as for a script that defines it and adopts it at once."""
+    async with serving() as served:
+        await served.host.virt.define(XML.format(uuid_of("old"), image))
+        assert await served.client.ask(ROOT, "Manager", "Adopt", "old", {"plan-only": True})
+        gone = await error_of(served.client.ask(ROOT, "Manager", "Adopt", "nobody", {"plan-only": True}))
+        assert gone.name == "NotFound"
+
+
+@in_loop
 async def test_who_may_not_read_has_nothing_looked_at(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Any] = []
     monkeypatch.setattr(disk_files, "look", lambda *args: looked.append(args))

@@ -286,6 +286,19 @@ class TestFiles:
                 assert open_files() <= before
 
     @in_loop
+    async def test_of_a_call_that_takes_none_they_are_closed_while_it_waits(self) -> None:
+        async with serving() as served:
+            job = await served.client.ask(ROOT, "Manager", "CreateVm", "new", {"plan-only": True})
+            with tempfile.TemporaryFile() as file:
+                await served.client.quiet()
+                before = open_files()
+                fds = [file.fileno()] * 10
+                for _ in range(5):
+                    await served.client.send(job, f"{PREFIX}.Job", "Wait", "a{sv}", [{}], fds=fds, flags=SILENT)
+                await served.client.quiet()
+                assert open_files() <= before
+
+    @in_loop
     async def test_many_files_in_one_call_and_calls_that_want_no_answer(self) -> None:
         async with serving() as served:
             with tempfile.TemporaryFile() as file:

@@ -150,9 +150,11 @@ def started(scene: Scene, known: set[str]) -> str:
 
 
 def ended(job: str, pid: str) -> str:
-    """Wait until a daemon of another process tells that the job has ended."""
+    """Wait until a daemon of another process tells that the job has ended. To ask it again and again would take from it
+    the processor that it needs to start."""
 
     def over() -> bool:
+        run("busctl", "--timeout=150", "call", SERVICE, job, f"{SERVICE}.Job", "Wait", "a{sv}", "0", check=False)
         done = run("busctl", "--json=short", "get-property", SERVICE, job, f"{SERVICE}.Job", "State", check=False)
         if done.returncode or run("systemctl", "show", "-P", "MainPID", UNIT).stdout in (pid, "0\n"):
             return False

@@ -106,6 +106,16 @@ class TestFiles:
             config.load([path])
         assert "\n" not in caught.value.why
 
+    def test_the_file_that_is_wrong_is_named(self, tmp_path: Path) -> None:
+        first, second = tmp_path / "kvm.conf", tmp_path / "kvm.conf.d-10.conf"
+        first.write_text("[defaults]\nmemory = 1G\n[guests]\naccelerator = fast\n")
+        second.write_text("[defaults]\nmemory = 2G\n[storage a]\n")
+        with pytest.raises(InvalidArgument, match=r"kvm\.conf is not valid: accelerator in \[guests\]"):
+            config.load([first, second])
+        first.write_text("[defaults]\nmemory = much\n")
+        with pytest.raises(InvalidArgument, match=r"10\.conf is not valid: dataset in \[storage a\]"):
+            config.load([first, second])
+
 
 STORAGES = "[storage a]\ndataset = a/vms\n[storage b]\ndataset = b/vms\n"
 

@@ -354,6 +354,19 @@ class TestFailure:
         assert made.locks.holder("VM:a") == ""
 
     @in_loop
+    async def test_of_the_undo_itself_does_not_keep_a_job_from_ending(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = engine(ToyHost(before={"b"}))
+
+        async def breaks(job: Job) -> list[str]:
+            raise OSError("too many open files")
+
+        monkeypatch.setattr(made._recovery, "back", breaks)
+        job = await ended(made, plan(Put("a"), Put("b"), locks=frozenset({"VM:a"})))
+        assert (job.state, made.locks.holder("VM:a")) == (State.FAILED, "")
+        assert job.error
+        assert "what of it was undone is not known: too many open files" in job.error.hint
+
+    @in_loop
     async def test_of_the_journal_fails_the_job_and_gives_its_locks_back(self) -> None:
         class Full(MemoryJournal):
             async def intend(self, job: str, indexes: tuple[int, ...]) -> None:

@@ -97,7 +97,7 @@ class TestSteps:
             Guard("state", uuid_of("web"), "shutoff"),
             Guard("definition", uuid_of("web"), definition_of(host, "web")),
         )
-        assert (made.locks, made.objects) == ({"VM:web"}, (id_of("web"),))
+        assert (made.locks, made.objects) == ({"VM:web", f"trash:{TRASH}"}, (id_of("web"),))
 
     def test_a_clone_can_be_deleted_and_so_can_an_origin_whose_clones_are_in_the_trash(self, host: World) -> None:
         host.vm("db")
@@ -152,7 +152,7 @@ class TestPromote:
             PromoteVolume("rpool/vms/c2", "rpool/vms/web"), PromoteVolume("rpool/vms/c2.nvram", "rpool/vms/web.nvram"),
         )  # fmt: skip
         assert made.warnings == ("c2 takes over the snapshots that it shares with web, and their space",)
-        assert made.locks == {"VM:web", "VM:c2"}
+        assert made.locks == {"VM:web", "VM:c2", f"trash:{TRASH}"}
         assert Guard("guid", "rpool/vms/c2", guid_of("rpool/vms/c2")) in made.guards
 
     def test_one_without_clones_is_just_deleted(self, host: World) -> None:

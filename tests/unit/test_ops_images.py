@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from kldload_kvm.engine.plan import Plan
+from kldload_kvm.engine.plan import Plan, Run
 from kldload_kvm.model.errors import AlreadyExists, Busy, InvalidArgument, KvmError, NotFound
 from kldload_kvm.model.sizes import GIB
 from kldload_kvm.ops.images import AddImage, RemoveImage
 from kldload_kvm.steps import images as steps
+from loops import in_loop
+from memory_host import MemoryHost
 from world import World, filesystem
 
 SUM = "0123456789abcdef" * 4
@@ -94,7 +97,8 @@ class TestAdd:
     def test_a_storage_without_a_store(self, host: World, fd: int) -> None:
         with pytest.raises(NotFound, match="the storage fast has no image store") as caught:
             add(host, fd, storage="fast")
-        assert caught.value.hint.startswith("create it: zfs create ")
+        own = "create it: zfs create -o mountpoint=/vmpool/vms/isos "  # not over the store of the first
+        assert caught.value.hint.startswith(own)
 
     def test_a_store_that_is_not_mounted(self, host: World, fd: int) -> None:
         host.inventory.put_dataset(filesystem("rpool/vms/isos", "none"))
@@ -124,6 +128,31 @@ class TestRemove:
         with pytest.raises(Busy) as caught:
             remove(host, "netinst.iso")
         assert caught.value.why == "it is in the CD drive of db, web"
+
+    def test_one_that_is_a_disk_is_refused_naming_the_vm(self, host: World) -> None:
+        domain = host.vm("web").domain
+        assert domain
+        host.inventory.put_domain(replace(domain, disks={"vda": "/isos/debian.qcow2"}))
+        with pytest.raises(Busy) as caught:
+            remove(host, "debian.qcow2")
+        assert caught.value.why == "it is a disk of web"
+
+    @in_loop
+    async def test_one_that_a_program_has_open_stays(self, tmp_path: Path) -> None:
+        """A medium that was changed for as long as its guest runs, which no definition tells of."""
+        (tmp_path / "a.iso").write_bytes(b"abc")
+        step = steps.RemoveImage(str(tmp_path), "a.iso")
+        host, run = MemoryHost(), Run("1", 0, {}, lambda done, total: None)
+        with (tmp_path / "a.iso").open("rb") as file:
+            guest = await asyncio.create_subprocess_exec("sleep", "60", stdin=file)
+            with pytest.raises(Busy, match=f"sleep \\({guest.pid}\\)"):
+                await step.do(host, run)
+            guest.kill()
+            await guest.wait()
+        assert (tmp_path / "a.iso").exists()
+        await step.do(host, run)
+        await step.do(host, run)
+        assert not (tmp_path / "a.iso").exists()
 
     @pytest.mark.parametrize(
         ("name", "kind"),

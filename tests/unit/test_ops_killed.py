@@ -133,6 +133,9 @@ def case(request: pytest.FixtureRequest) -> Case:
     return found
 
 
+FILLED = ("provision of a clone and an image",)
+
+
 @in_loop
 async def test_killed_at_any_moment_the_host_is_as_before_or_as_after(case: Case) -> None:
     before = picture(await killable(case))
@@ -148,7 +151,10 @@ async def test_killed_at_any_moment_the_host_is_as_before_or_as_after(case: Case
         if job is None or job.state is not State.SUCCEEDED:
             if case.name in REPEATED:
                 continue
-            assert differences(found, before) == [], (last, at, job and job.error)
+            different = differences(found, before)
+            if case.name in FILLED:  # what the helper has written cannot be told from what a guest has
+                different = [each for each in different if "rpool/vms/.trash" not in each]
+            assert different == [], (last, at, job and job.error)
             assert {name: host.memory_zfs.guids()[name] for name in guids} == guids, at
         elif job.result.get("applied") != "at next boot" or not case.name.startswith("set-"):
             assert differences(found, after) == [], (last, at)
@@ -208,6 +214,17 @@ async def test_what_a_guest_wrote_while_the_service_was_dead_goes_to_the_trash(
     assert left == ({"domain web"} if "running" in name else set())  # which was on, and is off
     (entry,) = entries(host.inventory)
     assert (entry.id, entry.name, entry.reason) == (f"{guest}-{job.id}", guest, "rolled-back")
+
+
+@in_loop
+async def test_a_volume_that_its_domain_had_from_the_beginning_and_that_was_used_meanwhile_goes_to_the_trash() -> None:
+    """libvirt's hook lets it start where nobody answers and the volumes are there; what is fresh is destroyed."""
+    host, db = await killed_after("provision", "rpool/vms/new.vdb")
+    host.memory_zfs.sets["rpool/vms/new"].contents = WROTE
+    job = await recovered(host, db)
+    assert job and job.error
+    assert with_what_it_wrote(host) == [f"rpool/vms/.trash/new-{job.id}/new"]
+    assert not {"rpool/vms/new", "rpool/vms/new.vdb"} & host.memory_zfs.sets.keys()
 
 
 USED_AND_UNDEFINED = [

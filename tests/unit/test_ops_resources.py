@@ -150,6 +150,7 @@ class TestPlans:
         made = plan(host, SetMemory, 4 * GIB)
         (define,) = made.prepare
         assert isinstance(define, SetParts)
+        assert "definition" in {guard.what for guard in made.guards}  # a plan for CPUs would take back this one
         assert define.describe() == "define web with 4G of memory"
         assert made.commit == SetLiveMemory(uuid_of("web"), "web", 4 * GIB)
         assert plan(host, SetVcpus, 4).commit == SetLiveVcpus(uuid_of("web"), "web", 4)

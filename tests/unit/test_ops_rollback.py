@@ -163,7 +163,7 @@ class TestSteps:
             Guard("state", uuid_of("web"), "shutoff"),
             *(Guard("guid", f"{name}@s1", guid_of(f"{name}@s1")) for name in names),
         )
-        assert (made.locks, made.objects) == ({"VM:web"}, (id_of("web"),))
+        assert (made.locks, made.objects) == ({"VM:web", f"trash:{TRASH}"}, (id_of("web"),))
 
     def test_of_an_orphan(self, host: World) -> None:
         host.inventory.remove_domain(uuid_of("web"))

@@ -15,11 +15,12 @@ from kldload_kvm.ops.create import Create
 from kldload_kvm.ops.power import Start
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.template import SetTemplate
-from kldload_kvm.steps.domains import DefineDomain, SetAutostart, ShutDown
+from kldload_kvm.steps.domains import CheckUnsaved, DefineDomain, SetAutostart, ShutDown
 from kldload_kvm.steps.templates import GeneralizeGuest, SetReadonly
 from kldload_kvm.steps.volumes import CloneVolume, SetProperty
 from world import World, id_of, uuid_of
 
+UNSAVED = CheckUnsaved(uuid_of("web"), "web", "web was not made a template")
 MARKED = (
     SetReadonly("rpool/vms/web", True),
     SetReadonly("rpool/vms/web.nvram", True),
@@ -52,7 +53,7 @@ class TestMarking:
     def test_what_a_guest_writes_to_becomes_read_only_before_the_mark(self, host: World) -> None:
         host.vm("web", seed=True)
         made = plan(host)
-        assert (made.prepare, made.commit, made.finish) == (MARKED, None, ())
+        assert (made.prepare, made.commit, made.finish) == ((UNSAVED, *MARKED), None, ())
         assert made.locks == {"VM:web"}
 
     def test_and_writable_again(self, host: World) -> None:
@@ -67,7 +68,7 @@ class TestMarking:
         vm = host.vm("web")
         assert vm.domain
         host.inventory.put_domain(replace(vm.domain, autostart=True))
-        assert plan(host).prepare == (SetAutostart(uuid_of("web"), "web", False), *MARKED)
+        assert plan(host).prepare == (UNSAVED, SetAutostart(uuid_of("web"), "web", False), *MARKED)
 
     def test_generalized_in_the_guest_and_shut_down_first(self, host: World) -> None:
         host.vm("web", "running")

@@ -22,8 +22,11 @@ from kldload_kvm.model.errors import (
 from kldload_kvm.model.inventory import device
 from kldload_kvm.model.trash import entries, holders
 from kldload_kvm.ops.delete import Delete
+from kldload_kvm.ops.detach_disk import DetachDisk
 from kldload_kvm.ops.purge import AT_ONCE, PurgeTrash
 from kldload_kvm.ops.restore import RestoreTrash
+from kldload_kvm.ops.retire import Retire
+from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.steps.devices import AttachDevice
 from kldload_kvm.steps.domains import CheckUnsaved, ForceOff, RestoreDomain, SetAutostart
 from kldload_kvm.steps.snapshots import DestroySnapshot
@@ -299,7 +302,7 @@ class TestUndoOfARollback:
         ]
         assert (made.commit, made.finish, made.destroys) == (None, (removed(),), (TRASH,))
         assert made.result == {"vm": id_of("web"), "name": "web", "trash": NEXT.rpartition("/")[2]}
-        assert made.locks == {"VM:web", f"trash:{TRASH}"}
+        assert made.locks == {"VM:web", f"trash:{NEXT}", f"trash:{TRASH}"}
         assert made.warnings == ()
 
     def test_snapshots_since_the_rollback_are_named(self, host: World) -> None:
@@ -322,7 +325,7 @@ class TestUndoOfARollback:
             for name in ("web", "web.nvram")
             for over in (f"rpool/vms/.trash/second/{name}", f"rpool/vms/{name}")
         ]
-        assert made.locks == {"VM:web", f"trash:{TRASH}", "trash:rpool/vms/.trash/second"}
+        assert made.locks == {"VM:web", f"trash:{NEXT}", f"trash:{TRASH}", "trash:rpool/vms/.trash/second"}
 
     def test_snapshots_that_a_promoted_clone_has_now_stay_with_it(self, host: World) -> None:
         host.vm("web")
@@ -386,6 +389,31 @@ class TestUndoOfARollback:
 
 def purge(host: World, *ids: str, **options: Any) -> Plan:
     return PurgeTrash.parse("", [list(ids)], options).plan(host.view())
+
+
+class TestWhileItIsFilled:
+    def test_an_entry_that_a_job_still_fills_is_not_due_however_full_the_pool(self, host: World) -> None:
+        """What it holds comes back, should that job be undone."""
+        deleted(host)
+        view = replace(host.view(), config=replace(host.config, grace=0))
+        request = PurgeTrash.parse("", [[]], {"expired": True})
+        assert request.plan(view).result == {"purged": (ENTRY,)}
+        busy = replace(view, holder=lambda lock: "7" if lock == f"trash:{TRASH}" else "")
+        assert request.plan(busy).result == {"purged": ()}
+
+    def test_all_that_fill_one_hold_it(self, host: World) -> None:
+        host.vm("web")
+        host.snap("web", "s1")
+        host.inventory.put_dataset(volume("rpool/vms/web.vdb", target="vdb", vm="web"))
+        domain = host.inventory.domains[uuid_of("web")]
+        for request in (
+            Delete(id_of("web")), Rollback(id_of("web"), "s1"), DetachDisk(id_of("web"), "vdb"),
+            Retire(id_of("web"), domain),
+        ):  # fmt: skip
+            if isinstance(request, Retire):
+                host.inventory.remove_domain(domain.uuid)
+            made = request.plan(host.view())
+            assert f"trash:rpool/vms/.trash/{made.result['trash']}" in made.locks, request
 
 
 class TestHeld:

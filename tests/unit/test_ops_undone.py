@@ -726,6 +726,7 @@ NEVER_DONE = {
     "guest.renew-identity",
     "volume.read-settings",
     "volume.note-written",
+    "snapshot.check-made-here",
     "export.disk",
     "export.stream",
 }
@@ -988,7 +989,7 @@ class TestTemplates:
             patch.setattr("kldload_kvm.steps.templates.no_longer_busy", lambda work, dataset: work(dataset))
             job = Engine(host, MemoryJournal()).start(plan, 0)
             await job.finished.wait()
-        assert isinstance(job.error, Busy)
+        assert isinstance(job.error, WrongState)
         assert differences(picture(host), before) == []
 
     @in_loop
@@ -1410,7 +1411,7 @@ class TestApplying:
             (lambda host, file: file.write_bytes(b"longer than before"), "is another one now"),
             (lambda host, file: file.unlink(), "is gone"),
             (lambda host, file: setattr(host.guest("web"), "xml", with_cdrom(host.guest("web").xml, file)),
-             "is in the CD drive of web now"),
+             "is in a drive of web now"),
         ],
     )  # fmt: skip
     @in_loop
@@ -1470,6 +1471,21 @@ class TestPruning:
         left = {name for name in host.memory_zfs.names() if "@auto" in name}
         assert {"rpool/vms/web@auto-1", "rpool/vms/two@auto-2"} <= left
         assert not {"rpool/vms/web.nvram@auto-1", "rpool/vms/two.nvram@auto-2"} & left
+
+
+@in_loop
+async def test_what_came_from_another_host_with_its_name_and_properties_is_not_pruned() -> None:
+    host = MemoryHost()
+    await host.prepare()
+    await hourly(host)
+    plan = PruneSnapshots().plan(view(host))
+    host.memory_zfs.received = {"rpool/vms/web@auto-1"}
+    job = Engine(host, MemoryJournal()).start(plan, 0)
+    await job.finished.wait()
+    names = {each.full for each in host.memory_zfs.snaps}
+    assert {"rpool/vms/web@auto-1", "rpool/vms/web.nvram@auto-1"} <= names
+    assert "rpool/vms/two@auto-2" not in names
+    assert job.result["removed"] == ["two@auto-2"]
 
 
 @in_loop

@@ -12,6 +12,7 @@ import pytest
 
 import kldload_kvm
 from kldload_kvm import config
+from kldload_kvm.model.constants import DOCS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONF = CHECKOUT / "etc" / "kvm.conf"
@@ -138,3 +139,17 @@ def test_polkit_s_messages_name_only_details_that_the_service_gives() -> None:
 def test_everything_of_the_checkout_that_is_installed_is_there() -> None:
     for line in (CHECKOUT / "debian" / "kldload-kvm.install").read_text(encoding="utf-8").splitlines():
         assert list(CHECKOUT.glob(line.split()[0])), line
+
+
+def test_what_the_texts_refer_to_is_packaged() -> None:
+    referred = {
+        name
+        for folder in ("model", "ops", "cli")
+        for path in (CHECKOUT / "service" / "kldload_kvm" / folder).rglob("*.py")
+        for name in re.findall(rf"(?:{DOCS}|{{DOCS}})/([\w-]+\.md)", path.read_text())
+    }
+    assert {"host.md", "install.md", "libvirt.md", "reference.md"} <= referred
+    assert all((CHECKOUT / "docs" / name).is_file() for name in referred)
+    assert "docs/*.md" in (CHECKOUT / "debian" / "kldload-kvm.docs").read_text()
+    assert "%doc docs/*.md" in (CHECKOUT / "rpm" / "kldload-kvm.spec").read_text()
+    assert "dh_compress -X.md" in (CHECKOUT / "debian" / "rules").read_text()

@@ -14,7 +14,7 @@ from kldload_kvm.model.inventory import Snapshot, SnapshotSet
 from kldload_kvm.model.retention import expired
 from kldload_kvm.ops.prune_snapshots import PruneSnapshots
 from kldload_kvm.ops.request import View
-from kldload_kvm.steps.snapshots import PruneVolume
+from kldload_kvm.steps.snapshots import CheckMadeHere, PruneVolume
 from world import NOW, World, guid_of, id_of
 
 HOUR = 3600
@@ -92,7 +92,8 @@ class TestPlan:
         made = self.plan(host)
         volumes = ("rpool/vms/web", "rpool/vms/web.nvram")
         wanted = [PruneVolume(v, {n: guid_of(f"{v}@{n}") for n in ("auto-1", "auto-2")}, volumes) for v in volumes]
-        assert (made.prepare, [made.commit, *made.finish]) == ((), wanted)
+        parts = {f"{v}@{n}": f"web@{n}" for n in ("auto-1", "auto-2") for v in volumes}
+        assert (made.prepare, [made.commit, *made.finish]) == ((CheckMadeHere(parts),), wanted)
         assert set(made.destroys) == {f"rpool/vms/{v}@{n}" for v in ("web", "web.nvram") for n in ("auto-1", "auto-2")}
         assert {guard.name for guard in made.guards} == set(made.destroys)
         assert (made.locks, made.objects) == ({"VM:web"}, (id_of("web"),))

@@ -389,7 +389,9 @@ class Guest:
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Waits without pauses, and with a small bound."""
     real = agents.until
-    monkeypatch.setattr(agents, "until", lambda check, timeout, interval: real(check, min(timeout, 0.3), 0.01))
+    monkeypatch.setattr(
+        agents, "until", lambda check, timeout, *_, **more: real(check, min(timeout, 0.3), 0.01, **more)
+    )
     yield
 
 
@@ -445,8 +447,11 @@ class TestAgent:
     @in_loop
     async def test_a_guest_that_is_off_or_gone_is_not_frozen(self) -> None:
         async with agent_of(Guest(guest_fsfreeze_thaw=[OFF])) as agent:
-            await agent.thaw(TEST_DOMAIN)
             await agent.thaw(uuid_of("nobody"))
+            with pytest.raises(GuestFailed):  # libvirt says the same of one that is paused, and frozen
+                await agent.thaw(TEST_DOMAIN)
+            await agent.virt.force_off(TEST_DOMAIN)
+            await agent.thaw(TEST_DOMAIN)
 
     @in_loop
     async def test_whether_it_answers(self) -> None:

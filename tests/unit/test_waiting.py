@@ -101,6 +101,27 @@ class TestToTheEnd:
 
 class TestUntil:
     @in_loop
+    async def test_time_in_which_nobody_can_tell_does_not_count(self) -> None:
+        answers: list[Exception | bool] = [*[OSError()] * 20, False, True]
+
+        async def check() -> bool:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        assert await until(check, 0.05, 0.01, away=OSError)
+        assert answers == []
+
+    @in_loop
+    async def test_other_faults_are_the_caller_s(self) -> None:
+        async def check() -> bool:
+            raise ValueError
+
+        with pytest.raises(ValueError):
+            await until(check, 1, 0.01, away=OSError)
+
+    @in_loop
     async def test_it_is_so(self) -> None:
         answers = iter([0, "", None, "yes"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,6 +65,15 @@ class TestProcess:
         with pytest.raises(ZfsUnavailable) as caught:
             await Zfs(str(tmp_path / "none")).version()
         assert "zfsutils-linux" in caught.value.hint
+
+    @in_loop
+    async def test_that_cannot_be_started_is_an_error_of_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def no_more(*args: object, **more: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", no_more)
+        with pytest.raises(ZfsUnavailable, match="Too many open files"):
+            await Zfs().version()
 
     @in_loop
     async def test_that_does_not_end_is_not_waited_for_for_ever(

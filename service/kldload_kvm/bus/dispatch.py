@@ -154,6 +154,9 @@ class Dispatcher:
         if message.signature != method.in_signature:
             text = f"{method.name} takes ({method.in_signature}), and got ({message.signature})"
             raise BusFault(ErrorType.INVALID_ARGS, text)
+        if "h" not in method.in_signature:  # and none are kept open while such a call waits
+            _close(message.unix_fds)
+            message.unix_fds = []
         args = list(message.body)
         options = checked_options(method, args.pop()) if method.in_signature.endswith("a{sv}") else {}
         flag = bool(message.flags & MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION)

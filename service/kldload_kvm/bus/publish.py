@@ -9,7 +9,7 @@ from typing import Any
 from ..engine.engine import Engine
 from ..engine.job import Job, State
 from ..model import properties, space
-from ..model.constants import ROOT
+from ..model.constants import CREATE_STORAGE, ROOT
 from ..model.foreign import missing
 from ..model.inventory import IO_ERROR, Inventory, Vm, device, is_trash, role
 from ..model.os_index import Os
@@ -195,7 +195,7 @@ class Publisher:
     def _storage(self, name: str, parent: str, default: bool) -> dict[str, Any]:
         dataset = self.inventory.datasets.get(parent)
         isos = self.inventory.datasets.get(f"{parent}/isos")
-        missing = f"there is no dataset {parent}; create it: zfs create -p {parent}"
+        missing = f"there is no dataset {parent}; {CREATE_STORAGE}"
         volumes = [d for d in self.inventory.children(parent) if d.kind == "volume"]
         return {
             "Name": name,

@@ -118,6 +118,13 @@ def set_all(command: Command, vm: Vm) -> int:
         wanted.append((partial(vm.set_storage_options, target=args.disk, **options), named))
     if not wanted:
         raise InvalidArgument("what shall be set?", hint="see: kvm-vm set --help")
+    if args.disk and not named:
+        raise InvalidArgument(f"what shall be set of {args.disk}?", hint="--disk goes with a setting of ZFS")
+    if len(wanted) > 1 and args.no_wait:
+        hint = "leave out --no-wait, or set one at a time"
+        raise InvalidArgument("nothing was set", f"these are {len(wanted)} jobs, one after the other", hint)
+    for start, _ in wanted[1:] * (not args.dry_run):  # what would be refused is, before the first is done
+        start(plan_only=True).cancel()
     for start, words in wanted:
         if status := command.operate(start, partial(changed, f"{vm.name} has {words}")):
             return status

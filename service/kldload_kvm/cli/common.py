@@ -21,6 +21,10 @@ if TYPE_CHECKING:
         def __call__(self, *, plan_only: bool | None = None) -> Job: ...
 
 
+OF_FILES = ("image.add", "vm.export")
+"""Operations on a file that the caller has open. Their plans cannot be applied later."""
+
+
 class Declined(Exception):
     """The answer to a question was no."""
 
@@ -40,7 +44,7 @@ def perform(prog: str, args: Any, act: Callable[[Command], int | None], *, start
         sys.stdout.flush()
         return ended
     except KvmError as error:
-        return _failed(prog, args, error)
+        return failed(prog, args, error)
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted", file=sys.stderr)
         return failures.INTERRUPTED
@@ -80,6 +84,13 @@ class Command:
         if not (self.args.quiet or self.args.json):
             print(text)
 
+    def done(self, data: object, text: str) -> None:
+        """Tell what was done without a job."""
+        if self.args.json:
+            self.emit(data)
+        else:
+            self.say(text)
+
     def note(self, text: str) -> None:
         """Tell something beside it, on standard error."""
         if not self.args.quiet:
@@ -91,7 +102,7 @@ class Command:
 
     def fail(self, error: KvmError) -> int:
         """Report an error, and give its status."""
-        return _failed(self.prog, self.args, error)
+        return failed(self.prog, self.args, error)
 
     def operate(self, start: Start, told: Callable[[dict[str, Any]], str], *, destroys: bool = False,
                 meanwhile: Callable[[Job], None] = lambda job: None) -> int:  # fmt: skip
@@ -152,7 +163,8 @@ class Command:
             self.emit(described(job))
             return
         print("\n".join(plan_lines(job)))
-        self.note(f"nothing was changed; to carry it out: kvm-job apply {job.id}")
+        again = "the same without --dry-run" if job.operation in OF_FILES else f"kvm-job apply {job.id}"
+        self.note(f"nothing was changed; to carry it out: {again}")
 
 
 def each(command: Command, names: list[str], act: Callable[[Command, str], int | None]) -> int:
@@ -182,6 +194,10 @@ def described(job: Job) -> dict[str, Any]:
         "steps": job.steps,
         "destroys": job.destroys,
         "warnings": job.warnings,
+        "progress": job.progress,
+        "started": job.start_time // 1_000_000,
+        "ended": job.end_time // 1_000_000,
+        "uid": job.started_by_uid,
         "result": job.result,
     }
     if job.error_name:
@@ -199,7 +215,7 @@ def plan_lines(job: Job) -> list[str]:
     return lines
 
 
-def _failed(prog: str, args: Any, error: KvmError) -> int:
+def failed(prog: str, args: Any, error: KvmError) -> int:
     if args.json:
         _print_json({"error": {"name": error.dbus_name, "what": error.what, "why": error.why, "hint": error.hint}})
     return failures.report(prog, error)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..model.errors import InvalidArgument
+from ..model.errors import AlreadyExists, InvalidArgument, NotFound
+from ..model.names import vm_name
 from ..model.sizes import GIB, MIB
 from .common import Command, run
 from .image import in_store
@@ -52,13 +54,14 @@ def parser() -> argparse.ArgumentParser:
     disk.add_argument(
         "--disk", type=size(GIB), metavar="SIZE", help="its size; a bare number is in GiB (20G, or the image's)"
     )
+    medium = disk.add_mutually_exclusive_group()
     completed(
         "image-or-file",
-        disk.add_argument("--iso", metavar="ISO", help="install from this ISO: a name in the store, or a path"),
+        medium.add_argument("--iso", metavar="ISO", help="install from this ISO: a name in the store, or a path"),
     )
     completed(
         "image-or-file",
-        disk.add_argument("--image", metavar="IMAGE", help="fill the disk with this image: a name or a path"),
+        medium.add_argument("--image", metavar="IMAGE", help="fill the disk with this image: a name or a path"),
     )
     disk.add_argument("--storage", help="the storage for it")
     disk.add_argument("--volblocksize", type=size(1), metavar="SIZE", help="block size, 4K to 128K (as suits the pool)")
@@ -89,6 +92,8 @@ def create(command: Command) -> int:
     args = command.args
     keys = [key for given in args.ssh_keys for key in public_keys(given)]
     password = ask_hash() if args.password else read_hash(args.password_hash) if args.password_hash else None
+    if args.iso or args.image:
+        check_name(command)
     boots = bool(args.iso or args.image) and not args.template
     start = partial(
         command.manager.create_vm,
@@ -112,6 +117,14 @@ def create(command: Command) -> int:
         template=args.template,
     )
     return command.operate(start, partial(created, args))
+
+
+def check_name(command: Command) -> None:
+    """Before a file of gigabytes is copied for a VM that would be refused. Raises InvalidArgument, AlreadyExists."""
+    name = vm_name(command.args.name)
+    with suppress(NotFound):
+        command.manager.find_vm(name)
+        raise AlreadyExists(f"{name} was not created", "there is a VM of that name", "choose another name")
 
 
 def created(args: argparse.Namespace, result: dict[str, Any]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..model import catalogue
+from ..model.constants import DOCS
 from ..model.errors import KvmError, NotFound
-from . import failures
+from .common import failed
 from .options import Parser, add_common, close, completed
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def explain(prog: str, args: Any) -> int:
     try:
         text = found(args.id)
     except KvmError as error:
-        return failures.report(prog, error)
+        return failed(prog, args, error)
     if args.json:
         import json
 
@@ -62,7 +63,7 @@ def found(id_: str) -> catalogue.Text:
         if each in known:
             return known[each]
     names = [each for each in known if len(each) < 32]
-    hint = close(wanted, names) or "the ids of findings stand in kvm-host(1), those of errors in the API reference"
+    hint = close(wanted, names) or f"the ids of findings stand in kvm-host(1), those of errors in {DOCS}/reference.md"
     raise NotFound(f"nothing is known by the name {id_[:80]!r}", "", hint)
 
 

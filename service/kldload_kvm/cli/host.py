@@ -136,9 +136,12 @@ def set_up(result: dict[str, Any]) -> str:
 
 def bridge(command: Command, host: Host) -> int:
     name, port = command.args.name, command.args.port
-    if command.args.confirm:
+    args = command.args
+    if args.confirm:
+        if args.dry_run or args.no_wait or port or args.within:
+            raise InvalidArgument(f"{name} was not confirmed", "--confirm is at once, and takes no other option", "")
         host.confirm_bridge(name)
-        command.say(f"{name} is kept")
+        command.done({"name": name}, f"{name} is kept")
         return 0
     if not port:
         raise InvalidArgument("on which card?", "", f"write: kvm-host bridge {name} --port CARD; ip link shows them")

@@ -154,7 +154,8 @@ def opened(path: str) -> Iterator[int]:
 
 
 def in_store(command: Command, given: str, storage: str | None) -> str:
-    """The name in the store of an image given as a name or a path; a file that is not there yet is added first.
+    """The name in the store of an image given as a name or a path; a file that is not there yet is added first. One
+    that was added before is found again by its name and what it holds.
 
     Raises KvmError.
     """
@@ -170,10 +171,22 @@ def in_store(command: Command, given: str, storage: str | None) -> str:
         hint = close(given, (name for name, _ in images)) or "see: kvm-image list; a file is given by its path"
         raise NotFound(f"there is no image {given!r} in the store", hint=hint)
     name = Path(given).name
-    if any(known == name for known, _ in images):
+    if stored := next((path for known, path in images if known == name), ""):
+        if holds_the_same(given, stored):
+            return name
         what = f"{given!r} is not in the store, but another image named {name!r} is"
         raise InvalidArgument(what, hint=f"give {name} to use that one, or: kvm-image add {given} --name NAME")
     return _add(command, given, name, store_for(found, storage))
+
+
+def holds_the_same(one: str, other: str) -> bool:
+    """Whether two files hold the same. Not if either is not there, or may not be read."""
+    from filecmp import cmp
+
+    try:
+        return cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _add(command: Command, path: str, name: str, store: Storage) -> str:

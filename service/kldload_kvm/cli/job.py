@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..client.api import Job
 from ..model.constants import ROOT
-from ..model.errors import InvalidArgument, NotFound
+from ..model.errors import InvalidArgument, NotFound, WrongState
 from . import failures
 from .common import Command, described, plan_lines, run
 from .options import Parser, add_common, completed
@@ -60,12 +60,17 @@ def act(command: Command) -> int | None:
     if command.args.action == "show":
         show(command, job)
         return None
+    planned = job.state == "planned"
     if command.args.action == "cancel":
         job.cancel()
-        command.say(f"job {job.id} is being undone; see: kvm-job show {job.id}")
+        undone = f"job {job.id} is being undone; see: kvm-job show {job.id}"
+        command.done({"job": job.id}, f"the plan {job.id} was given up" if planned else undone)
         return None
     if command.args.action == "apply":
         job.apply()
+    elif planned:
+        what, why = f"job {job.id} cannot be waited for", "it is only planned, and nobody has started it"
+        raise WrongState(what, why, f"carry it out: kvm-job apply {job.id}")
     interrupted = command.follow(job)
     if command.args.json:
         command.emit(described(job))

@@ -7,7 +7,7 @@ import os
 import sys
 
 from ..model.errors import InvalidArgument, KvmError
-from ..model.sizes import parse_size
+from ..model.sizes import MIB, parse_size
 from .failures import report
 
 TYPE_CHECKING = False
@@ -33,6 +33,17 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog, allow_abbrev=False, **settings)  # type: ignore[arg-type]  # as argparse takes them
         self.examples = examples
         self.sections: dict[str, list[tuple[str, str]]] = {}  # of the man page: terms with their texts, by heading
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]  # as argparse has it
+        """An empty value is that of a variable which a script has not set: to go on as if nothing had been asked for
+        would leave a checksum unchecked, or take all disks for one."""
+        found, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            value = getattr(found, action.dest, None)
+            if value == "" or (isinstance(value, list) and "" in value):
+                name = "/".join(action.option_strings) or str(action.metavar)
+                self.error(f"{name}: it is empty\n\nleave it out, or give a value")
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         what, why, hint = f"{message.removeprefix('argument ')}\n\n".split("\n")[:3]
@@ -85,11 +96,13 @@ def completed(kind: str, action: argparse.Action) -> None:
 
 
 def size(unit: int) -> Callable[[str], int]:
-    """A type for sizes; a bare number counts in `unit` bytes."""
+    """A type for sizes; a bare number counts in `unit` bytes. A fraction, such as 1.3G, is rounded up to a whole MiB,
+    which all memory and disks can have."""
 
     def convert(text: str) -> int:
         try:
-            return parse_size(text, unit)
+            found = parse_size(text, unit)
+            return found if "." not in text or found < MIB else found + -found % MIB
         except InvalidArgument as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -241,7 +241,11 @@ STATES = {"app": "frozen by its agent", "paused": "paused", "off": "shut off", "
 
 
 def taken(vm: Vm, result: dict[str, Any]) -> str:
-    return f"{first_disk(vm)}@{result['snapshot']} taken ({how(result)})"
+    return "\n".join([f"{first_disk(vm)}@{result['snapshot']} taken ({how(result)})", *unanswered(result)])
+
+
+def unanswered(result: dict[str, Any]) -> list[str]:
+    return [f"{name}: its agent did not answer; it might freeze even now" for name in result.get("unanswered", ())]
 
 
 def how(taken: dict[str, Any]) -> str:
@@ -260,7 +264,7 @@ def all_taken(result: dict[str, Any]) -> str:
     lines = [f"{each['vm']}@{result['snapshot']} taken ({how(each)})" for each in result["snapshots"]]
     lines += [f"{volume}: not taken, it was gone by then" for volume in result["missing"]]
     lines += [f"{name}: left out, another job is at work on it" for name in result["left-out"]]
-    lines += [f"{name}: its agent did not answer; it might freeze even now" for name in result.get("unanswered", ())]
+    lines += unanswered(result)
     return "\n".join(lines or ["there are no VMs"])
 
 

@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     add_common(restore, changes=True)
     text = "destroy entries for good"
     purge = actions.add_parser("purge", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    completed("trash", purge.add_argument("entries", nargs="*", metavar="ENTRY", help="ids of entries"))
+    text = "ids of entries, or names of VMs with one"
+    completed("trash", purge.add_argument("entries", nargs="*", metavar="ENTRY", help=text))
     purge.add_argument("--expired", action="store_true", help="all that are due, and nothing if none is")
     add_common(purge, changes=True)
     return made
@@ -64,7 +65,8 @@ def act(command: Command) -> int | None:
         show(command)
         return None
     if args.action == "restore":
-        start = partial(command.manager.restore_trash, found(command), name=args.name, force=args.force or None)
+        entry = found(args.entry, command.manager.list_trash())
+        start = partial(command.manager.restore_trash, entry, name=args.name, force=args.force or None)
         return command.operate(start, restored)
     return purge(command)
 
@@ -91,9 +93,8 @@ def until(entry: dict[str, Any]) -> str:
     return moment(entry["expires"]) if entry["expires"] else "-"
 
 
-def found(command: Command) -> str:
+def found(wanted: str, entries: list[dict[str, Any]]) -> str:
     """The id of the entry that was named, by its id or by its VM. Raises NotFound or InvalidArgument."""
-    wanted, entries = command.args.entry, command.manager.list_trash()
     if any(each["id"] == wanted for each in entries):
         return str(wanted)
     ids = [each["id"] for each in entries if each["vm"] == wanted]
@@ -118,10 +119,12 @@ def purge(command: Command) -> int:
     if args.expired == bool(args.entries):
         what = "either entries or --expired" if args.entries else "which entries?"
         raise InvalidArgument(what, hint="see: kvm-trash list")
-    if args.expired and not any(each["due"] for each in command.manager.list_trash()):
-        command.say("nothing in the trash is due")
+    waiting = command.manager.list_trash()
+    if args.expired and not any(each["due"] for each in waiting):
+        command.done({"purged": []}, "nothing in the trash is due")
         return 0
-    start = partial(command.manager.purge_trash, args.entries, expired=args.expired or None)
+    ids = [found(each, waiting) for each in args.entries]
+    start = partial(command.manager.purge_trash, ids, expired=args.expired or None)
     return command.operate(start, purged, destroys=True)
 
 

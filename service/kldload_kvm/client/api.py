@@ -1138,7 +1138,8 @@ class Vm(Object):
     ) -> Job:
         """Snapshot all volumes in one transaction, with the domain XML of that moment. A running guest is frozen by
         its agent, or else paused, meanwhile. The job's result holds snapshot (s), consistency (s: app, off, paused
-        or crash) and held (d, seconds frozen or paused).
+        or crash), held (d, seconds frozen or paused) and, if its agent did not answer, so that it might freeze even
+        now, unanswered (as, the VM's name).
 
         name: Name of the snapshot; the time in UTC, such as 2026-04-01_153022, if not given.
         require_consistency: Refuse to take a snapshot that is less consistent than app, off or paused.

@@ -232,17 +232,23 @@ class Engine:
         except (Exception, asyncio.CancelledError) as fault:
             error = self._error(job, fault)
             final = State.CANCELLED if isinstance(error, Cancelled) else State.FAILED
-            if await uninterrupted(self._uncommitted(job)):
-                left = await uninterrupted(self._recovery.back(job))
-                if left:
-                    hint = "; ".join(filter(None, (error.hint, f"not undone: {', '.join(left)}")))
-                    error = type(error)(error.what, error.why, hint)
-            else:
-                after = await uninterrupted(self._onward(job))
-                hint = "; ".join(filter(None, (error.hint, _kept(job), after)))
-                error = type(error)(error.what, error.why, hint)
+            try:
+                left = await uninterrupted(self._given_up(job))
+            except Exception as failed:  # whatever it is, the job ends, and lets go of what it held
+                log.exception("job %s: what became of it is not known", job.id)
+                left = f"what of it was undone is not known: {failed}"
+            if left:
+                error = type(error)(error.what, error.why, "; ".join(filter(None, (error.hint, left))))
         job.error = error
         await uninterrupted(self.end(job, final))
+
+    async def _given_up(self, job: Job) -> str:
+        """Undo a job that failed, or go on with what must follow its commit. What is left of it, for the hint."""
+        if await self._uncommitted(job):
+            left = await self._recovery.back(job)
+            return f"not undone: {', '.join(left)}" if left else ""
+        after = await self._onward(job)
+        return "; ".join(filter(None, (_kept(job), after)))
 
     async def _uncommitted(self, job: Job) -> bool:
         """Whether a job that failed is still before its commit point. When the host cannot tell, it is not."""
@@ -385,7 +391,7 @@ class Engine:
         async def write(results: dict[str, Any]) -> None:
             await self.journal.note(job.id, results)
 
-        return Run(job.id, index, job.result, job.report, write, job.started)
+        return Run(job.id, index, job.result, job.report, write, job.started, job.recovered)
 
     def _error(self, job: Job, fault: BaseException) -> KvmError:
         if isinstance(fault, KvmError):

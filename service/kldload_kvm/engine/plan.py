@@ -35,7 +35,8 @@ class Run:
 
     tag: written on whatever the step creates, so that undo can tell its own; results: what the steps before returned;
     report(done, total): progress in bytes; write: makes results durable; began: when the job did, in seconds since
-    1970, or inf if that is not known.
+    1970, or inf if that is not known; recovered: an earlier daemon had begun it, and others may have used since then
+    what it made.
     """
 
     job: str
@@ -44,6 +45,7 @@ class Run:
     report: Report
     write: Callable[[dict[str, Any]], Awaitable[None]] = _unwritten
     began: float = math.inf
+    recovered: bool = False
 
     @property
     def tag(self) -> str:

@@ -23,7 +23,7 @@ from ..model.foreign_image import SECTOR
 from ..model.image_header import HEAD
 from ..model.image_limits import Refused
 from ..model.source_disks import BLOCK, NVRAM, SourceDisk
-from ..zfs.devices import holders, programs_with, size_of
+from ..zfs.devices import holders, programs_with_file, size_of
 from .copying import kind_of
 from .store import header_of
 
@@ -193,7 +193,7 @@ def _check_same(now: str, planned: str, disk: SourceDisk, what: str) -> None:
 
 def _writers(about: os.stat_result) -> list[str]:
     """Who has a file open for writing, by name: programs, and loop devices."""
-    found = programs_with(lambda each: (each.st_dev, each.st_ino) == (about.st_dev, about.st_ino), writing=True)
+    found = programs_with_file(about, writing=True)
     for loop in Path("/sys/block").glob("loop*/loop/backing_file"):
         with suppress(OSError):
             backing = Path(loop.read_text(encoding="utf-8").strip()).stat()

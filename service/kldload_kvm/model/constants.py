@@ -12,5 +12,11 @@ ROOT_ACTION = "root"
 HOOK = f"{PREFIX}.Hook"
 """The interface of libvirt's hook: the bus keeps it for root."""
 
+DOCS = "/usr/share/doc/kldload-kvm"
+"""Where the packages put docs/."""
+
+CREATE_STORAGE = "is its pool imported? If so, create it: kvm-host fix storage-missing"
+"""What can be done about a storage without its dataset. A plain `zfs create` may mount it over somebody's files."""
+
 READ_ACTION = "org.kldload.kvm.read"
 """The polkit action of methods that change nothing."""

@@ -23,6 +23,11 @@ class KvmError(Exception):
     def __str__(self) -> str:
         return "\n".join((self.what, self.why, self.hint)).rstrip("\n")
 
+    def in_one_line(self) -> str:
+        """For a log, or a property: "what: why; hint"."""
+        told = ": ".join(filter(None, (self.what, self.why)))
+        return f"{told}; {self.hint}" if self.hint else told
+
 
 def is_own_fault(fault: BaseException) -> bool:
     """Whether a failure is one of the program, which is logged with its traceback, and none of the host."""

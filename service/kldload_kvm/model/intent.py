@@ -18,6 +18,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
 from . import names
+from .constants import DOCS
 from .domain_devices import TARGETS
 from .domain_xml import OURS
 from .errors import InvalidArgument
@@ -64,7 +65,7 @@ def wanted(xml: str) -> dict[str, Wanted]:
 
 def _wanted(element: ET.Element, what: str) -> Wanted:
     given = dict(element.attrib)
-    hint = "docs/libvirt.md tells what <volume> takes"
+    hint = f"{DOCS}/libvirt.md tells what <volume> takes"
     target = given.get("target", "")
     if target not in TARGETS:
         raise InvalidArgument(what, f"<volume> has the target {names.shown(target)}", f"vda to vdz are; {hint}")

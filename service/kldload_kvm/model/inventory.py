@@ -390,6 +390,14 @@ class Inventory:
     def domain_named(self, name: str) -> Domain | None:
         return self.domains.get(self._domain_names.get(name, ""))
 
+    def with_medium(self, path: str) -> list[str]:
+        """The names of the domains that have a file in a CD drive."""
+        return sorted(each.name for each in self.domains.values() if path in each.cdroms)
+
+    def with_disk(self, path: str) -> list[str]:
+        """The names of the domains that have a file or a device as a disk."""
+        return sorted(each.name for each in self.domains.values() if path in each.disks.values())
+
     def snapshot_sets(self, vm: Vm) -> list[SnapshotSet]:
         """The VM's snapshots, oldest first. Those of its clones' making are told by their kind."""
         parts: dict[str, dict[str, Snapshot]] = defaultdict(dict)

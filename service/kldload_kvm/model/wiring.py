@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .constants import DOCS
 from .errors import AlreadyExists, InvalidArgument, NotFound, WrongState
 from .names import shown, why_not
 
@@ -80,7 +81,7 @@ def owner_of(wiring: Wiring, bridge: str, port: str) -> Owner:
     if bridge in wiring.links:
         raise AlreadyExists(what, f"there is a network interface {bridge}", "choose another name")
     if bridge in wiring.kept:
-        hint = "choose another name, or remove them: docs/host.md tells which they are"
+        hint = f"choose another name, or remove them: {DOCS}/host.md tells which they are"
         raise AlreadyExists(what, f"files of an earlier bridge {bridge} are there", hint)
     link = wiring.links.get(port)
     if link is None:

@@ -55,6 +55,18 @@ class Adopt(Request):
             return {"vm": domain.name, "uuid": domain.uuid, "dataset": place}
         return {"vm": self.name, "dataset": vm.first.name if vm else ""}
 
+    async def find(self, host: Host) -> bool:
+        """As for a script that makes a volume and defines a domain on it just before."""
+        inventory = host.inventory
+        known = self._in(inventory)
+        if known is None and inventory.find(self.name) is None:
+            await host.refresh_domain_named(self.name)
+        if (domain := self._in(inventory)) is None:
+            return False
+        if absent := foreign.missing(inventory, domain):
+            await host.refresh_named(absent)
+        return known is None or bool(absent)
+
     async def look(self, host: Host) -> Self:
         domain = self._in(host.inventory)
         disks = _to_copy(host.inventory, domain) if domain else []

@@ -201,7 +201,7 @@ class Create(Request):
             raise InvalidArgument(
                 f"{self.name} was not created",
                 f"the disk's size, {size} bytes, is no multiple of its block size, {block}",
-                f"use {size + block - size % block}",
+                f"use {size + block - size % block}B",
             )
         return size + -size % block
 
@@ -228,5 +228,5 @@ def _check(what: str, name: str, value: int | None, least: int, most: int, unit:
         raise InvalidArgument(what, why, "give another size" if unit > 1 else "")
     if value % unit:
         raise InvalidArgument(
-            what, f"{name} is {value}, and must be a multiple of {unit}", f"use {value - value % unit + unit}"
+            what, f"{name} is {value}, and must be a multiple of {unit}", f"use {value - value % unit + unit}B"
         )

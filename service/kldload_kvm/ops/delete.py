@@ -20,7 +20,7 @@ from ..steps.trash import CreateTrashEntry
 from ..steps.volumes import PromoteVolume, RenameVolume
 from .purge import check_closed, destroy_steps, is_held, unused_steps
 from .request import View, VmRequest, check_off, definition_guard, vm_guards, vm_locks
-from .trash import entry_properties, new_entry
+from .trash import container_lock, entry_properties, new_entry
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Delete(VmRequest):
             description=f"delete {vm.name} (into the trash)",
             prepare=tuple(steps),
             commit=_undefine(vm),
-            locks=vm_locks(vm) | {f"VM:{name}" for name in promoted},
+            locks=vm_locks(vm) | container_lock(container) | {f"VM:{name}" for name in promoted},
             guards=vm_guards(vm)
             + definition_guard(vm)
             + tuple(Guard("guid", heir.name, heir.guid) for heir in heirs.values()),

@@ -19,7 +19,7 @@ from ..steps.trash import CreateTrashEntry
 from ..steps.volumes import RenameVolume
 from .disks import disk_of, places
 from .request import View, VmRequest, check_unsaved, vm_guards, vm_locks
-from .trash import new_entry
+from .trash import container_lock, new_entry
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class DetachDisk(VmRequest):
             operation=self.operation,
             description=f"remove the disk {self.target} from {vm.name} (into the trash)",
             prepare=tuple(steps),
-            locks=vm_locks(vm),
+            locks=vm_locks(vm) | container_lock(trash),
             guards=vm_guards(vm),
             objects=(vm.id,),
             warnings=_warnings(view, disk),

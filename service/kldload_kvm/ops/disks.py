@@ -38,7 +38,7 @@ def check_multiple(size: int, block: int, what: str) -> None:
     """Raises InvalidArgument for a size that is no whole number of blocks. what: was not done."""
     if size % block:
         why = f"its size, {size} bytes, is no multiple of its block size, {block}"
-        raise InvalidArgument(what, why, f"use {size + block - size % block}")
+        raise InvalidArgument(what, why, f"use {size + block - size % block}B")
 
 
 def promises(view: View, parent: str, size: int) -> tuple[str, ...]:

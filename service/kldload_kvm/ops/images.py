@@ -11,6 +11,7 @@ from typing import Any, Self
 from ..engine.plan import Guard, Plan
 from ..images.adding import check_sha256
 from ..images.store import Image
+from ..model.constants import DOCS
 from ..model.errors import AlreadyExists, Busy, InvalidArgument, NotFound
 from ..model.image_name import Format, image_name, new_image_name
 from ..model.inventory import Dataset
@@ -52,9 +53,15 @@ class ImageRequest(Request):
         parent = view.inventory.parents[self.storage]
         isos = view.inventory.datasets.get(f"{parent}/isos")
         if isos is None or not isos.mountpoint.startswith("/"):
-            hint = f"create it: zfs create -o mountpoint=/var/lib/libvirt/isos -o compression=zstd {parent}/isos"
+            own = f"zfs create -o mountpoint=/{parent}/isos -o compression=zstd {parent}/isos"
+            first = next(iter(view.inventory.parents.values()))
+            hint = (
+                "kvm-host fix isos-missing"
+                if parent == first
+                else f"{own}; and see ReadWritePaths= in {DOCS}/install.md"
+            )
             what = f"the storage {self.storage} has no image store"
-            raise NotFound(what, f"there is no dataset {parent}/isos that is mounted", hint)
+            raise NotFound(what, f"there is no dataset {parent}/isos that is mounted", f"create it: {hint}")
         return isos
 
 
@@ -107,10 +114,13 @@ class RemoveImage(ImageRequest):
         image = next((each for each in view.facts.images.get(self.storage, ()) if each.name == self.name), None)
         if image is None:
             raise NotFound(f"there is no image {self.name}", f"the store of {self.storage} has none", "kvm-image list")
-        users = sorted(d.name for d in view.inventory.domains.values() if image.path in d.cdroms)
-        if users:
+        what = f"{self.name} was not removed"
+        if owners := view.inventory.with_disk(image.path):
+            why = f"it is a disk of {', '.join(owners)}"
+            raise Busy(what, why, "kvm-adopt makes a volume of it; or detach it first: virsh detach-disk")
+        if users := view.inventory.with_medium(image.path):
             why = f"it is in the CD drive of {', '.join(users)}"
-            raise Busy(f"{self.name} was not removed", why, "eject it first: virsh change-media NAME sda --eject")
+            raise Busy(what, why, "eject it first: virsh change-media NAME sda --eject")
         return Plan(
             operation=self.operation,
             description=f"remove the image {self.name} from {self.storage}",

@@ -159,7 +159,7 @@ class Provision(Request):
             raise InvalidArgument(self.what, f"{format_size(size)} is too small: {needs}", "leave the size out")
         size = check_size(size + -size % block, self.what)
         values = {**ours, "volblocksize": str(block), "compression": view.config.compression}
-        steps: list[Step] = [CreateVolume(dataset, size, values)]
+        steps: list[Step] = [CreateVolume(dataset, size, values, claimed=True)]
         if image:
             steps.append(ConvertImage(image.path, image.format, image.virtual_size, dataset))
         return steps, [], set()

@@ -13,7 +13,7 @@ from typing import Any, Self
 from ..engine.plan import Guard, Plan, Step
 from ..model.inventory import SnapshotSet, Vm
 from ..model.retention import expired
-from ..steps.snapshots import PruneVolume
+from ..steps.snapshots import CheckMadeHere, PruneVolume
 from .request import Request, View, set_guards, vm_locks
 
 
@@ -40,6 +40,7 @@ class PruneSnapshots(Request):
         return Plan(
             operation=self.operation,
             description=f"remove automatic snapshots older than {view.config.keep // 3600} hours",
+            prepare=(CheckMadeHere(_parts(found)),) if steps else (),
             commit=steps[0] if steps else None,
             finish=steps[1:],
             locks=frozenset(lock for vm, _ in found for lock in vm_locks(vm)),
@@ -48,6 +49,12 @@ class PruneSnapshots(Request):
             result={"removed": [f"{vm.name}@{each.name}" for vm, sets in found for each in sets]},
             frees=True,
         )
+
+
+def _parts(found: list[tuple[Vm, list[SnapshotSet]]]) -> dict[str, str]:
+    return {
+        f"{part}@{each.name}": f"{vm.name}@{each.name}" for vm, sets in found for each in sets for part in each.parts
+    }
 
 
 def _steps(vm: Vm, sets: list[SnapshotSet]) -> list[Step]:

@@ -63,7 +63,9 @@ class PurgeTrash(Request):
         if self.entries:
             wanted = [find_entry(view, each) for each in self.entries]
         else:
-            wanted = trash.due(inventory, int(view.now.timestamp()), config.grace, config.floor, self.in_use)
+            filled = [e for e in trash.entries(inventory) if any(map(view.holder, entry_locks(e)))]
+            in_use = self.in_use.union(volume.name for each in filled for volume in each.volumes)
+            wanted = trash.due(inventory, int(view.now.timestamp()), config.grace, config.floor, in_use)
         ready, held = trash.unheld(inventory, wanted)
         if held:
             raise _held(view, held)

@@ -14,6 +14,7 @@ from ..config import Config
 from ..engine.plan import Guard, Plan, Step
 from ..images.store import Image
 from ..model import names, properties
+from ..model.constants import CREATE_STORAGE
 from ..model.domain_xml import digest
 from ..model.errors import (
     AlreadyExists,
@@ -127,8 +128,7 @@ class View:
         if found := self.inventory.datasets.get(parent):
             return found
         self.need_zfs(what)
-        options = "-o mountpoint=/var/lib/libvirt/images -o compression=off -o volmode=dev"
-        raise NotFound(what, f"there is no dataset {parent}", f"create it: zfs create -p {options} {parent}")
+        raise NotFound(what, f"there is no dataset {parent}", CREATE_STORAGE)
 
     def volmode(self, parent: str) -> dict[str, str]:
         """What keeps the host from looking into a volume below `parent`: nothing where it inherits that already. Set on
@@ -184,6 +184,11 @@ class Request(ABC):
     @abstractmethod
     def subject(self, view: View) -> dict[str, str]:
         """The details that polkit's rules see: vm, uuid, dataset, target as far as they apply. Raises NotFound."""
+
+    async def find(self, host: Host) -> bool:
+        """Read again what it is about, if that is not known: others may have made it a moment ago. Whether anything
+        was read. Most are about what is known."""
+        return False
 
     async def look(self, host: Host) -> Self:
         """With what a plan needs to know of the host and no view has, such as what is in a file. Most need nothing.

@@ -16,7 +16,7 @@ from ..model.errors import InvalidArgument
 from ..model.inventory import Domain
 from ..model.sizes import MIB, TIB, format_size
 from ..steps.resources import SetLiveMemory, SetLiveVcpus, SetParts
-from .request import View, VmRequest, vm_guards, vm_locks
+from .request import View, VmRequest, definition_guard, vm_guards, vm_locks
 
 LEAST_MEMORY, MOST_MEMORY = 64 * MIB, 16 * TIB
 
@@ -55,7 +55,7 @@ class ResourceRequest(VmRequest):
             prepare=tuple(steps),
             commit=last,
             locks=vm_locks(vm),
-            guards=vm_guards(vm),
+            guards=vm_guards(vm) + definition_guard(vm),
             objects=(vm.id,),
             result={**self.result(), "applied": told[0], "reason": told[1]},
         )
@@ -76,7 +76,7 @@ class SetMemory(ResourceRequest):
             raise InvalidArgument(what, f"it would be {format_size(size)}, and must be {bounds}", "give another size")
         if size % MIB:
             why = f"it would be {size}, and must be a multiple of {MIB}"
-            raise InvalidArgument(what, why, f"use {size - size % MIB + MIB}")
+            raise InvalidArgument(what, why, f"use {size - size % MIB + MIB}B")
         return cls(target, size)
 
     def wanted(self, xml: str) -> str:

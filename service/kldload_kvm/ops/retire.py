@@ -20,7 +20,7 @@ from ..steps.trash import CreateTrashEntry
 from ..steps.volumes import RenameVolume
 from .purge import check_closed, destroy_steps
 from .request import View, VmRequest, vm_guards, vm_locks
-from .trash import entry_properties, new_entry
+from .trash import container_lock, entry_properties, new_entry
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,13 @@ class Retire(VmRequest):
             raise WrongState(f"the volumes of {vm.name} stay where they are", "that was asked for", "")
         steps: list[Step] = [*check_closed(gone)]
         result: dict[str, Any] = {"vm": vm.id, "name": vm.name}
+        locks = vm_locks(vm)
         if moved:
             entry, container = new_entry(view, vm)
             steps.append(CreateTrashEntry(container, self._noted(vm, view.uid)))
             steps += [RenameVolume(v.name, f"{container}/{v.name.rpartition('/')[2]}", v.guid) for v in moved]
             result["trash"] = entry
+            locks |= container_lock(container)
         destroyed = destroy_steps(view, gone) if gone else []
         return Plan(
             operation=self.operation,
@@ -62,7 +64,7 @@ class Retire(VmRequest):
             prepare=tuple(steps),
             commit=destroyed[0] if destroyed else None,
             finish=tuple(destroyed[1:]),
-            locks=vm_locks(vm),
+            locks=locks,
             guards=vm_guards(vm),
             objects=(vm.id,),
             result=result,

@@ -31,7 +31,7 @@ from .request import (
     vm_guards,
     vm_locks,
 )
-from .trash import entry_properties, new_entry
+from .trash import container_lock, entry_properties, new_entry
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Rollback(VmRequest):
             prepare=tuple(steps),
             commit=definition,
             finish=finish,
-            locks=vm_locks(vm),
+            locks=vm_locks(vm) | container_lock(trash),
             guards=vm_guards(vm) + set_guards(point.parts) + (definition_guard(vm) if definition else ()),
             objects=(vm.id,),
             warnings=tuple(_warnings(view, vm, point) + (_lost(vm) if definition else [])),

@@ -14,7 +14,7 @@ from ..model.trash import ROLLED_BACK, Entry, entries
 from ..steps.trash import CreateTrashEntry
 from ..steps.volumes import PromoteVolume, RenameVolume, SetProperty
 from .request import View, check_off, check_unsaved, vm_guards, vm_locks
-from .trash import entry_guards, entry_locks, entry_properties, new_entry, remove_steps
+from .trash import container_lock, entry_guards, entry_locks, entry_properties, new_entry, remove_steps
 
 Pairs = list[tuple[Dataset, Dataset]]
 """Each volume that waits in the trash, and the VM's current one."""
@@ -45,7 +45,9 @@ def swap(view: View, entry: Entry, operation: str, name: str, force: bool) -> Pl
         description=f"bring back the state of {vm.name} that was given up as {entry.id}",
         prepare=tuple(steps),
         finish=tuple(remove_steps(view, entry)),
-        locks=vm_locks(vm) | entry_locks(entry) | {f"trash:{each.rpartition('/')[0]}" for each in between},
+        locks=vm_locks(vm).union(
+            entry_locks(entry), container_lock(trash), *(container_lock(each.rpartition("/")[0]) for each in between)
+        ),
         guards=vm_guards(vm) + entry_guards(entry),
         objects=(vm.id,),
         warnings=tuple(_warnings(view, vm, pairs, lineages)),

@@ -16,7 +16,7 @@ from ..model.inventory import Domain, Vm, role
 from ..steps.domains import SetAutostart, ShutDown
 from ..steps.templates import GeneralizeGuest, SetReadonly
 from ..steps.volumes import SetProperty
-from .request import View, VmRequest, vm_guards, vm_locks
+from .request import View, VmRequest, check_unsaved, vm_guards, vm_locks
 
 GUARDED = ("disk", "nvram")
 """The roles of the volumes that a guest writes to."""
@@ -43,6 +43,8 @@ class SetTemplate(VmRequest):
         steps = template_steps([v.name for v in vm.volumes if role(v) in GUARDED], vm.first.name, self.on)
         if self.on and domain.autostart:
             steps = [SetAutostart(domain.uuid, vm.name, False), *steps]
+        if self.on:
+            steps = [*check_unsaved(vm, "made a template"), *steps]
         before = (GeneralizeGuest(domain.uuid, vm.name), ShutDown(domain.uuid, vm.name)) if self.generalize else ()
         return Plan(
             operation=self.operation,

@@ -36,7 +36,7 @@ def find_entry(view: View, id_: str) -> Entry:
     """The trash entry of that id. Raises NotFound, or InvalidArgument if two storages have one."""
     found = [each for each in entries(view.inventory) if each.id == id_]
     if not found:
-        raise NotFound(f"there is no trash entry {shown(id_)}", "it was purged or restored", "see: kvm-trash list")
+        raise NotFound(f"there is no trash entry {shown(id_)}", "it may be purged or restored", "see: kvm-trash list")
     if len(found) > 1:
         where = ", ".join(each.container.name for each in found)
         raise InvalidArgument(f"{id_} is not one trash entry", f"there are {where}", "zfs rename one of them")
@@ -44,7 +44,12 @@ def find_entry(view: View, id_: str) -> Entry:
 
 
 def entry_locks(entry: Entry) -> frozenset[str]:
-    return frozenset({f"trash:{entry.container.name}"})
+    return container_lock(entry.container.name)
+
+
+def container_lock(name: str) -> frozenset[str]:
+    """For whatever fills an entry, too: while that may still be undone, nobody purges it."""
+    return frozenset({f"trash:{name}"})
 
 
 def entry_guards(entry: Entry) -> tuple[Guard, ...]:

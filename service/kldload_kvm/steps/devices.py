@@ -12,11 +12,10 @@ from ..model.domain_devices import Device, device_of, unplaced
 from ..model.errors import GuestFailed, NotFound, TimedOut
 from ..model.inventory import device
 from ..waiting import until
-from .domains import DomainStep
+from .domains import OFF, DomainStep
 from .host import Host
 
 LETTING_GO = 60.0
-OFF = ("shutoff", "crashed")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from ..model.errors import NotFound, WrongState
 from ..model.inventory import device
 from .host import Host
 
+OFF = ("shutoff", "crashed")
+
 ZVOL = device("")
 
 
@@ -228,16 +230,20 @@ class ForceOff(DomainStep):
 @step_kind
 @dataclass(frozen=True)
 class CheckUnsaved(LookingStep, DomainStep):
-    """That libvirt has no memory of it saved (virsh managedsave), which would go on with the disks as they were.
-    what: was not done."""
+    """That it is off, and libvirt has no memory of it saved (virsh managedsave), which would go on with the disks as
+    they were. libvirt is asked whether it is off: one that it let through to start before the job began has no QEMU
+    yet that has a disk open, and no event has told of it. what: was not done."""
 
     kind = "domain.check-unsaved"
     what: str = ""
 
     def describe(self) -> str:
-        return f"see that no memory of {self.name} is saved"
+        return f"see that {self.name} is off, and no memory of it is saved"
 
     async def do(self, host: Host, run: Run) -> None:
+        if (state := await host.virt.state(self.uuid)) not in OFF:
+            why = "somebody is just starting it" if state == "paused" else f"it is {state} meanwhile"
+            raise WrongState(self.what, why, f"shut it down first (kvm-vm shutdown {self.name}), or use --force")
         (await host.virt.kept_of(self.uuid)).check_unsaved(self.name, self.what)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.plan import Run, step_kind
-from ..model.errors import GuestFailed, KvmError, NotFound, WrongState
+from ..model.errors import GuestFailed, KvmError, LibvirtUnavailable, NotFound, WrongState
 from ..waiting import until
 from .domains import DomainStep
 from .host import Host
@@ -32,21 +32,21 @@ class Quiesce(DomainStep):
         if state != "running":
             return {"consistency": {"shutoff": "off", "paused": "paused"}.get(state, "crash"), "_held": ""}
         # Noted before it is done: whoever cancels this, or finds it after a crash, must know what to let go of.
-        since = time.monotonic()
+        since, how = time.monotonic(), "paused"
         if agent_connected(await host.virt.live_xml(self.uuid)):
             await run.note(_held="freezing", _since=since)
             try:
                 await host.agent.freeze(self.uuid)
                 return {"consistency": "app", "_held": "frozen", "_since": since}
-            except KvmError:
-                pass  # no guest to rely on: pause it
+            except KvmError:  # no guest to rely on: pause it. It may freeze even now, and must be thawed as well then
+                how = "paused and freezing"
         since = time.monotonic()
-        await run.note(_held="paused", _since=since)
+        await run.note(_held=how, _since=since)
         try:
             await host.virt.pause(self.uuid)
         except KvmError:  # it may have been paused nevertheless, and must be resumed then
-            return {"consistency": "crash", "_held": "paused", "_since": since}
-        return {"consistency": "paused", "_held": "paused", "_since": since}
+            return {"consistency": "crash", "_held": how, "_since": since}
+        return {"consistency": "paused", "_held": how, "_since": since}
 
     async def done(self, host: Host, run: Run) -> bool:
         if await host.virt.state(self.uuid) == "paused":
@@ -54,7 +54,7 @@ class Quiesce(DomainStep):
         return await host.agent.answers(self.uuid) and await host.agent.frozen(self.uuid)
 
     async def undo(self, host: Host, run: Run) -> None:
-        run.results.update(await release(host, self.uuid, run))
+        run.results.update(await release(host, self.uuid, self.name, run))
 
 
 @step_kind
@@ -68,7 +68,7 @@ class LetGo(DomainStep):
         return f"let {self.name} go on"
 
     async def do(self, host: Host, run: Run) -> dict[str, Any]:
-        return await release(host, self.uuid, run)
+        return await release(host, self.uuid, self.name, run)
 
     async def done(self, host: Host, run: Run) -> bool:
         if await host.virt.state(self.uuid) != "running":
@@ -97,25 +97,34 @@ class RenewIdentity(DomainStep):
         return False  # doing it twice does no harm
 
 
-async def release(host: Host, uuid: str, run: Run) -> dict[str, Any]:
-    """Thaw or resume what Quiesce held. Once that was done it is nothing; until then it can be tried again."""
-    held = run.results.get("_held", "")
+async def release(host: Host, uuid: str, name: str, run: Run) -> dict[str, Any]:
+    """Thaw and resume what Quiesce held. Once that was done it is nothing; until then it can be tried again. A guest
+    whose agent did not answer then either has not gone on, but may freeze even now: that is in the result."""
+    held, result = run.results.get("_held", ""), dict[str, Any]()
+    if "paused" in held:
+        await resumed(host, uuid)
+    if held in ("frozen", "paused", "paused and freezing"):  # the clock begins anew with the host
+        result["held"] = round(max(time.monotonic() - run.results["_since"], 0.0), 3)
     if held == "frozen":
         await host.agent.thaw(uuid)
+        result["held"] = round(max(time.monotonic() - run.results["_since"], 0.0), 3)
     elif held == "freezing":
         await thawed(host, uuid)
-    elif held == "paused":
-        await resumed(host, uuid)
+    elif held == "paused and freezing":
+        try:
+            await thawed(host, uuid)
+        except GuestFailed:
+            result["unanswered"] = [name]
     run.results["_held"] = ""
-    if held not in ("frozen", "paused"):
-        return {}
-    return {"held": round(max(time.monotonic() - run.results["_since"], 0.0), 3)}  # the clock begins anew with the host
+    return result
 
 
 async def thawed(host: Host, uuid: str) -> None:
     """Thaw a guest whose freezing was cut short: it may be frozen or not. Raises GuestFailed."""
     try:
         connected = agent_connected(await host.virt.live_xml(uuid))
+    except LibvirtUnavailable:
+        connected = True
     except KvmError:
         connected = False
     if connected:
@@ -125,7 +134,7 @@ async def thawed(host: Host, uuid: str) -> None:
 
 
 async def resumed(host: Host, uuid: str) -> None:
-    """Resume a VM if it is paused, and try for a minute. Raises GuestFailed."""
+    """Resume a VM if it is paused, and try for a minute, not counting how long libvirt is away. Raises GuestFailed."""
 
     async def attempt() -> bool:
         try:
@@ -133,11 +142,13 @@ async def resumed(host: Host, uuid: str) -> None:
                 await host.virt.resume(uuid)
         except (NotFound, WrongState):
             pass  # it is off meanwhile, or somebody else has resumed it
+        except LibvirtUnavailable:
+            raise
         except KvmError:
             return False
         return True
 
-    if not await until(attempt, TRYING, PAUSE):
+    if not await until(attempt, TRYING, PAUSE, away=LibvirtUnavailable):
         raise GuestFailed("the VM may still be paused", "libvirt did not resume it", f"virsh resume {uuid}")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -88,8 +89,8 @@ class Host:
             elif guard.what in (FILE, BLOCK):
                 found += await moved_disk(guard.what, guard.name, guard.value)
             elif guard.what == "in-no-drive":
-                users = sorted(d.name for d in self.inventory.domains.values() if guard.name in d.cdroms)
-                found += [f"{guard.name} is in the CD drive of {', '.join(users)} now"] if users else []
+                users = self.inventory.with_medium(guard.name) + self.inventory.with_disk(guard.name)
+                found += [f"{guard.name} is in a drive of {', '.join(users)} now"] if users else []
             elif guard.what == "definition":
                 domain = await self.virt.domain(guard.name)
                 if domain is None or digest(domain.xml) != guard.value:
@@ -104,8 +105,8 @@ class Host:
         try:
             present, _ = await listing.named(self.zfs, self.parents_of(touched))
             await self.virt.networks()
-        except KvmError as error:
-            return f"{error.what}: {error.why}"
+        except (KvmError, OSError) as error:
+            return error.in_one_line() if isinstance(error, KvmError) else str(error)
         parents = self.parents_of(touched)
         if missing := set(parents) - {each.name for each in present}:
             return f"there is no dataset {', '.join(sorted(missing))}: is its pool imported?"
@@ -224,6 +225,12 @@ class Host:
             self.inventory.remove_domain(uuid)
         else:
             self.inventory.put_domain(domain)
+
+    async def refresh_domain_named(self, name: str) -> None:
+        """Read a domain that is not known yet; nothing while libvirt is away."""
+        with suppress(LibvirtUnavailable):
+            if domain := await self.virt.domain_named(name):
+                self.inventory.put_domain(domain)
 
     async def refresh_usage(self, names: list[str]) -> None:
         """Read again the space that datasets and their snapshots use."""

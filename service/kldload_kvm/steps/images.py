@@ -10,8 +10,9 @@ from typing import Any
 
 from ..engine.plan import Run, Step, step_kind
 from ..images import adding, conversion, store
-from ..model.errors import NotFound
+from ..model.errors import Busy, NotFound
 from ..model.image_name import Format
+from ..zfs.devices import programs_with_file
 from .host import Host
 
 STORES = "images:"
@@ -80,7 +81,16 @@ class RemoveImage(Step):
 
     async def do(self, host: Host, run: Run) -> None:
         with contextlib.suppress(NotFound):
-            await asyncio.to_thread(store.remove, Path(self.directory), self.name)
+            await asyncio.to_thread(self._remove)
+
+    def _remove(self) -> None:
+        """Blocks. A medium that was inserted only for as long as a guest runs, and what an overlay lies on, stand in no
+        definition that we read: QEMU has them open."""
+        with contextlib.suppress(FileNotFoundError):
+            if users := programs_with_file((Path(self.directory) / self.name).stat()):
+                why = f"it is open in {', '.join(users)}"
+                raise Busy(f"{self.name} was not removed", why, "end that first, or eject it: virsh change-media")
+        store.remove(Path(self.directory), self.name)
 
     async def done(self, host: Host, run: Run) -> bool:
         return not (Path(self.directory) / self.name).exists()

@@ -37,12 +37,14 @@ class Creating(Step):
     """A step that creates a dataset: told, and undone, by the tag that it was created with."""
 
     dataset: str
+    claimed: bool = False
+    """Whether a domain has it before it is there."""
 
     async def done(self, host: Host, run: Run) -> bool:
         return await is_ours(host, self.dataset, run)
 
     async def undo(self, host: Host, run: Run) -> None:
-        await destroy_own(host, self.dataset, run)
+        await destroy_own(host, self.dataset, run, claimed=self.claimed)
 
 
 async def ensure_trash(host: Host, trash: str) -> None:
@@ -101,14 +103,15 @@ async def is_ours(host: Host, dataset: str, run: Run) -> bool:
     return await tag_of(host, dataset) == run.tag
 
 
-async def destroy_own(host: Host, dataset: str, run: Run) -> None:
-    """Destroy what this very step created, if it did. What a guest has written to meanwhile goes to the trash."""
+async def destroy_own(host: Host, dataset: str, run: Run, *, claimed: bool = False) -> None:
+    """Destroy what this very step created, if it did. What a guest has written to meanwhile goes to the trash.
+    claimed: a domain had it from the beginning."""
     if not await is_ours(host, dataset, run):
         if await was_cut_off(host, dataset, run):
             log.warning("job %s: %s was cut off before it got its properties, and is destroyed", run.job, dataset)
             await no_longer_busy(host.zfs.destroy, dataset)
         return
-    if await was_written(host, dataset, run):
+    if await was_written(host, dataset, run, claimed=claimed):
         await keep(host, dataset, run)
     else:
         await no_longer_busy(host.zfs.destroy, dataset)
@@ -138,12 +141,14 @@ def booted() -> float:
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-async def was_written(host: Host, dataset: str, run: Run) -> bool:
+async def was_written(host: Host, dataset: str, run: Run, *, claimed: bool) -> bool:
     """Whether a guest wrote to a volume of the job's own, as when somebody started it by virsh while the service was
-    dead: other than was noted, or more than a clone has of its own."""
+    dead: other than was noted, or more than a clone has of its own, or any new one."""
     noted = run.results.get("_written", {}).get(dataset)
     if noted is None and await host.zfs.get(dataset, "origin") == "-":
-        return False  # no domain had it yet
+        if not (claimed and run.recovered):
+            return False  # no domain had it yet, or we have let nobody start that
+        return int(await host.zfs.get(dataset, "logicalreferenced")) > FRESH["volume"]
     written = await host.zfs.get(dataset, "written")
     return int(written) > FRESH_CLONE if noted is None else written != noted
 

@@ -10,8 +10,7 @@ from ..model.domain_resources import Live, amounts, memory_change, module_xml, v
 from ..model.errors import KvmError, LibvirtUnavailable
 from ..model.sizes import format_size
 from ..waiting import until
-from .devices import OFF
-from .domains import DomainStep
+from .domains import OFF, DomainStep
 from .host import Host
 
 GIVING_BACK = 10.0

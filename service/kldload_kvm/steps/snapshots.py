@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..engine.plan import Run, Step, step_kind
+from ..engine.plan import LookingStep, Run, Step, step_kind
 from ..model import properties
 from ..model.domain_xml import left_out, pack
 from ..model.errors import Busy, HasClones, InconsistentSnapshot, KvmError, NotFound
@@ -256,6 +256,26 @@ class DestroySnapshot(Step):
 
 @step_kind
 @dataclass(frozen=True)
+class CheckMadeHere(LookingStep):
+    """Leave out what another host's service made, and what came here with a replication: it is not ours to prune.
+    sets: which VM@NAME each snapshot is part of; one goes as a whole. What is to go then is in the results as removed.
+    """
+
+    kind = "snapshot.check-made-here"
+    sets: dict[str, str] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        return "leave out those that came from another host"
+
+    async def do(self, host: Host, run: Run) -> dict[str, Any]:
+        made = await host.zfs.made_here(list(self.sets), properties.SNAPSHOT)
+        others = {each for part, each in self.sets.items() if part not in made}
+        ours = {part: each for part, each in self.sets.items() if each not in others}
+        return {"removed": list(dict.fromkeys(ours.values())), "_ours": list(ours)}
+
+
+@step_kind
+@dataclass(frozen=True)
 class PruneVolume(Step):
     """Several snapshots of one volume. guids: of those meant, by name; beside: all volumes of its VM. One that cannot
     go, because by now a clone hangs on it or somebody holds it on any of these, stays: it goes another time."""
@@ -277,7 +297,7 @@ class PruneVolume(Step):
         return (*self.destroys(), self.dataset)
 
     async def do(self, host: Host, run: Run) -> None:
-        names = await self._there(host)
+        names = await self._there(host, run)
         try:
             if names:
                 await host.zfs.destroy_snapshots(self.dataset, names)
@@ -287,12 +307,13 @@ class PruneVolume(Step):
                     await host.zfs.destroy_snapshots(self.dataset, [name])
 
     async def done(self, host: Host, run: Run) -> bool:
-        return not await self._there(host)
+        return not await self._there(host, run)
 
-    async def _there(self, host: Host) -> list[str]:
+    async def _there(self, host: Host, run: Run) -> list[str]:
         """Those that are there, are the ones meant, and are held on no volume of the VM, as the host knows now."""
         volumes = dict.fromkeys((self.dataset, *self.beside))
         _, found = await listing.named(host.zfs, [f"{volume}@{name}" for volume in volumes for name in self.guids])
         held = {each.name for each in found if each.holds}
-        own = [each for each in found if each.dataset == self.dataset]
+        ours = run.results.get("_ours", ())
+        own = [each for each in found if each.dataset == self.dataset and f"{each.dataset}@{each.name}" in ours]
         return [each.name for each in own if each.guid == self.guids[each.name] and each.name not in held]

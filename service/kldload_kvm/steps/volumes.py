@@ -25,7 +25,8 @@ CARRIED = frozenset({
 @step_kind
 @dataclass(frozen=True)
 class CreateVolume(Creating):
-    """A thin volume of `size` bytes, with native and user properties."""
+    """A thin volume of `size` bytes, with native and user properties. claimed: a domain has it already, which others
+    may start as soon as it is there."""
 
     kind = "volume.create"
     early = True
@@ -33,6 +34,7 @@ class CreateVolume(Creating):
     dataset: str
     size: int
     properties: dict[str, str] = field(default_factory=dict)
+    claimed: bool = False
 
     def describe(self) -> str:
         return f"create the volume {self.dataset} ({format_size(self.size)}, thin)"

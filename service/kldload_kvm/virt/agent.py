@@ -10,7 +10,7 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from ..model.errors import GuestFailed, KvmError, NotFound, WrongState
+from ..model.errors import GuestFailed, KvmError, LibvirtUnavailable, NotFound, WrongState
 from ..waiting import until
 from .domains import Virt
 
@@ -106,9 +106,10 @@ class Agent:
         return bool(await self.command(uuid, "guest-fsfreeze-status") == "frozen")
 
     async def thaw(self, uuid: str) -> int:
-        """Thaw, and see it thawed; how many file systems. Tries for a minute. Raises GuestFailed.
+        """Thaw, and see it thawed; how many file systems. Tries for a minute, not counting how long libvirt is away.
+        Raises GuestFailed.
 
-        A guest that is off meanwhile, or gone, is not frozen either.
+        A guest that is off meanwhile, or gone, is not frozen either. One that is paused may be: it cannot be asked.
         """
         thawed = 0
 
@@ -117,16 +118,26 @@ class Agent:
             try:
                 thawed = max(thawed, _number(await self.command(uuid, "guest-fsfreeze-thaw")))
                 return not await self.frozen(uuid)
-            except (NotFound, WrongState):
+            except NotFound:
                 return True
-            except KvmError:  # libvirt is busy with the VM, or is away: it comes back, and the guest waits
+            except WrongState:  # what libvirt says of every state but running
+                return await self._is_off(uuid)
+            except LibvirtUnavailable:  # it comes back, and the guest waits
+                raise
+            except KvmError:  # libvirt is busy with the VM
                 return False
 
-        if not await until(attempt, 60, 0.5):
+        if not await until(attempt, 60, 0.5, away=LibvirtUnavailable):
             raise GuestFailed(
                 "the guest may still be frozen", "its agent does not answer", f"virsh domfsthaw {uuid}, or force it off"
             )
         return thawed
+
+    async def _is_off(self, uuid: str) -> bool:
+        try:
+            return await self.virt.state(uuid) in ("shutoff", "crashed")
+        except NotFound:
+            return True
 
     async def thaw_quietly(self, uuid: str) -> None:
         """Thaw a guest that may not be frozen at all."""

@@ -75,6 +75,15 @@ class Virt(Changes):
         except NotFound:
             return None
 
+    async def domain_named(self, name: str) -> Domain | None:
+        """One domain, or None if there is none of that name."""
+        try:
+            return await self.connection.call(
+                f"the domain {name} cannot be read", lambda c: _record(c.lookupByName(name))
+            )
+        except NotFound:
+            return None
+
     async def networks(self) -> dict[str, bool]:
         """libvirt's networks, and whether each is active."""
         return await self.connection.call(

@@ -128,7 +128,7 @@ class Reconciler:
             with inventory.noting() as newer:  # a job that ends meanwhile has read what it changed after us
                 datasets, snapshots = await listing.everything(self.host.zfs, list(inventory.parents.values()))
         except KvmError as error:
-            problem = f"{error.what}: {error.why}" + (f"; {error.hint}" if error.hint else "")
+            problem = error.in_one_line()
             if problem != self.problem:
                 log.warning("%s", problem)
             self.problem, self.fault = problem, error

@@ -17,6 +17,7 @@ from .sending import send
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 BOUND = 600.0
+MOST_NAMES = 500  # in one command: a name has at most 255 bytes, and all arguments at most 2 MiB
 
 
 class Zfs:
@@ -58,6 +59,8 @@ class Zfs:
         except FileNotFoundError:
             hint = "install zfsutils-linux (Debian: from contrib) and load the module: modprobe zfs"
             raise ZfsUnavailable(what, "the zfs command is not installed", hint) from None
+        except OSError as fault:  # no memory, no process or no descriptor left
+            raise ZfsUnavailable(what, f"the zfs command cannot be started: {fault}", "try again") from None
         try:
             out, err = await asyncio.wait_for(process.communicate(), BOUND)
         except TimeoutError:
@@ -162,6 +165,15 @@ class Zfs:
         )  # fmt: skip
         rows = (line.split("\t") for line in text.splitlines())
         return {row[0]: row[1] for row in rows if len(row) == 2}
+
+    async def made_here(self, names: Sequence[str], key: str) -> frozenset[str]:
+        """Those whose property was set here, and is neither inherited nor came with a stream."""
+        rows: list[list[str]] = []
+        for start in range(0, len(names), MOST_NAMES):
+            some = names[start : start + MOST_NAMES]
+            text = await self.run(f"{key} cannot be read", "get", "-Hp", "-o", "name,source", key, *some, partial=True)
+            rows += [line.split("\t") for line in text.splitlines()]
+        return frozenset(row[0] for row in rows if row[1:] == ["local"])
 
 
 def _options(properties: Mapping[str, str]) -> list[str]:

@@ -228,6 +228,11 @@ def _programs_at(numbers: Collection[int], writing: bool = False) -> list[str]:
     return programs_with(lambda each: each.st_rdev in numbers and stat.S_ISBLK(each.st_mode), writing)
 
 
+def programs_with_file(about: os.stat_result, writing: bool = False) -> list[str]:
+    """The programs, but this one, that have a file open, by name. writing: only those that have it open for that."""
+    return programs_with(lambda each: (each.st_dev, each.st_ino) == (about.st_dev, about.st_ino), writing)
+
+
 def programs_with(is_it: Callable[[os.stat_result], bool], writing: bool = False) -> list[str]:
     """The programs, but this one, that have something open, by name. writing: only those that have it open for that."""
     found = []

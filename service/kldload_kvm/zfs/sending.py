@@ -7,7 +7,7 @@ import re
 import signal
 from collections.abc import Callable, Mapping
 
-from ..model.errors import Cancelled, KvmError, NoSpace
+from ..model.errors import Cancelled, KvmError, NoSpace, ZfsUnavailable
 from .errors import error_from
 
 PROGRESS = re.compile(r"(?:size|(\d\d:\d\d:\d\d))\t(\d+)")
@@ -23,10 +23,13 @@ async def send(
     A caller that is cancelled ends it at once: nothing is changed by a stream that is cut off. Raises KvmError.
     """
     what = f"{snapshot} was not sent"
-    process = await asyncio.create_subprocess_exec(
-        program, "send", "-w", "-P", "-v", snapshot, env=environment, stdin=asyncio.subprocess.DEVNULL,
-        stdout=fd, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program, "send", "-w", "-P", "-v", snapshot, env=environment, stdin=asyncio.subprocess.DEVNULL,
+            stdout=fd, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+    except OSError as fault:
+        raise ZfsUnavailable(what, f"the zfs command cannot be started: {fault}", "try again") from None
     assert process.stderr is not None
     total = done = 0
     complaints: list[str] = []

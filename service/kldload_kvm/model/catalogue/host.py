@@ -8,7 +8,7 @@ TEXTS = (
         "A part of the host could not be looked at",
         "What depends on it was not checked, which is no sign that it is well.",
         "systemctl status kldload-kvm-facts.service; journalctl -u kldload-kvmd",
-        "docs/host.md",
+        "/usr/share/doc/kldload-kvm/host.md",
     ),
     Text(
         "arc-unlimited",
@@ -33,7 +33,7 @@ TEXTS = (
         "When guests use what they were given, the kernel swaps, or kills one of them (the OOM killer takes the "
         "largest).",
         "Lower zfs_arc_max, give guests less (kvm-vm set NAME --ram), or have fewer started by themselves.",
-        "docs/host.md",
+        "/usr/share/doc/kldload-kvm/host.md",
     ),
     Text(
         "swappiness",
@@ -71,7 +71,7 @@ TEXTS = (
         "A drop-in of ours was changed by hand",
         "It is kept as it is: kvm-host fix and setup do not overwrite it.",
         "To have ours again, move it away: mv {object} {object}.old; then kvm-host setup.",
-        "docs/host.md",
+        "/usr/share/doc/kldload-kvm/host.md",
     ),
     Text(
         "kvm-missing",
@@ -114,14 +114,14 @@ TEXTS = (
         "libvirt cannot be reached",
         "No VM can be started, stopped or changed, and which run is not known. Guests that run go on.",
         "systemctl start libvirtd.socket (or virtqemud.socket); journalctl -u libvirtd",
-        "docs/libvirt.md",
+        "/usr/share/doc/kldload-kvm/libvirt.md",
     ),
     Text(
         "libvirt-old",
         "libvirt is older than 9.0",
         "UEFI variables in a volume, and hooks in qemu.d, are only proven from there on.",
         "Upgrade libvirt.",
-        "docs/install.md",
+        "/usr/share/doc/kldload-kvm/install.md",
     ),
     Text(
         "firmware-missing",
@@ -227,7 +227,7 @@ TEXTS = (
         "A zvol with volmode=full is scanned by LVM, which activates the volume groups of a guest and so holds its "
         "disk.",
         'In /etc/lvm/lvmlocal.conf: devices { global_filter = [ "r|^/dev/zd|", "r|^/dev/zvol/|" ] }',
-        "lvm.conf(5), docs/libvirt.md",
+        "lvm.conf(5), /usr/share/doc/kldload-kvm/libvirt.md",
     ),
     Text(
         "sanoid-beside",
@@ -235,7 +235,7 @@ TEXTS = (
         "Each VM gets twice the snapshots, volume by volume and not at one moment, and sanoid prunes by rules of "
         "its own.",
         "Take the storage out of /etc/sanoid/sanoid.conf, or: systemctl disable --now kldload-kvm-snapshot.timer.",
-        "docs/libvirt.md",
+        "/usr/share/doc/kldload-kvm/libvirt.md",
     ),
     Text(
         "auto-snapshot-beside",

@@ -9,7 +9,7 @@ TEXTS = (
         "Volumes, snapshots and clones are ZFS's. Without it no VM of ours starts, and nothing is known of any.",
         "Install zfs-dkms and zfsutils-linux, load the module (modprobe zfs), and restart kldload-kvmd, so that its"
         " sandbox lets it through to the new devices.",
-        "docs/install.md",
+        "/usr/share/doc/kldload-kvm/install.md",
     ),
     Text(
         "zfs-old",
@@ -111,7 +111,7 @@ TEXTS = (
         "dataset-setting",
         "A storage's dataset is not as the profile has it",
         "Volumes inherit primarycache, and volmode keeps the host from looking into guests' disks; the other "
-        "settings are for files. docs/host.md gives the reason for each.",
+        "settings are for files. /usr/share/doc/kldload-kvm/host.md gives the reason for each.",
         "Set what fits your use: zfs set …; a value chosen on purpose can stay. It counts from the next write on.",
         "zfsprops(7)",
     ),
@@ -120,7 +120,7 @@ TEXTS = (
         "A storage has no image store",
         "ISOs and disk images cannot be added to it, and kvm-create --iso has nowhere to find them.",
         "kvm-host fix isos-missing makes it as the profile has it; it counts as soon as it is mounted.",
-        "docs/install.md",
+        "/usr/share/doc/kldload-kvm/install.md",
     ),
     Text(
         "isos-unmounted",
@@ -165,6 +165,6 @@ TEXTS = (
         "A volume on a storage is no VM's",
         "It is never deleted, snapshotted or changed by the service, and nobody may know what it is for.",
         "kvm-adopt lists it and what can be done; it may stay as it is.",
-        "docs/libvirt.md",
+        "/usr/share/doc/kldload-kvm/libvirt.md",
     ),
 )
