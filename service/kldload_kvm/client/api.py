@@ -671,8 +671,8 @@ class Manager(Object):
     ) -> Job:
         """Destroy entries of the trash for good: those that are named, or with expired all that are due: what has
         waited for its grace period and, where a pool has less than its floor free, what a person deleted, oldest
-        first. An entry with living clones is refused, or passed over. Snapshots that were taken only to be cloned go
-        with their last clone. The job's result holds purged (as).
+        first. An entry with living clones is refused, or passed over; so is one that a job still fills. Snapshots
+        that were taken only to be cloned go with their last clone. The job's result holds purged (as).
 
         entries: Ids of entries.
         expired: All that are due; no entry may be named then.
@@ -699,8 +699,8 @@ class Manager(Object):
         no_user_interaction: bool | None = None,
     ) -> Job:
         """Destroy the timer's snapshots (of the kind auto) that are older than the configuration keeps them; never
-        one that a clone hangs on or that somebody holds, and never the newest of a VM. The plan names each. The
-        job's result holds removed (as).
+        one that a clone hangs on or that somebody holds, never the newest of a VM, and none that came from another
+        host with a replication. The plan names each. The job's result holds removed (as).
 
         storage: Only those of the VMs on this storage.
         """
