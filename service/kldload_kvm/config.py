@@ -99,8 +99,10 @@ def load(paths: Iterable[Path]) -> Config:
     try:
         return read(parser)
     except Misconfigured as fault:
-        path = where.get((fault.section, fault.key)) or where[fault.section, ""]
-        raise InvalidArgument(f"{path} is not valid: {fault.where}", fault.why, fault.hint) from None
+        file = where.get((fault.section, fault.key)) or where.get((fault.section, ""))
+        if file is None:  # of several together
+            raise
+        raise InvalidArgument(f"{file} is not valid: {fault.where}", fault.why, fault.hint) from None
 
 
 def _parser() -> configparser.ConfigParser:

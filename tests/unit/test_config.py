@@ -115,6 +115,10 @@ class TestFiles:
         first.write_text("[defaults]\nmemory = much\n")
         with pytest.raises(InvalidArgument, match=r"10\.conf is not valid: dataset in \[storage a\]"):
             config.load([first, second])
+        first.write_text("[storage  a]\ndataset = a/vms\n[storage b]\ndataset = b/vms\n")
+        second.write_text("")
+        with pytest.raises(InvalidArgument, match=r"default in \[storage b\]"):
+            config.load([first, second])
 
 
 STORAGES = "[storage a]\ndataset = a/vms\n[storage b]\ndataset = b/vms\n"

@@ -6,7 +6,7 @@ import pytest
 
 from kldload_kvm.engine.job import State
 from kldload_kvm.engine.plan import Run
-from kldload_kvm.model.errors import GuestFailed, LibvirtUnavailable, WrongState
+from kldload_kvm.model.errors import GuestFailed, LibvirtFailed, LibvirtUnavailable, WrongState
 from kldload_kvm.ops.rollback import Rollback
 from kldload_kvm.ops.snapshot import TakeVmSnapshot
 from kldload_kvm.ops.template import SetTemplate
@@ -46,6 +46,25 @@ async def test_a_guest_that_freezes_after_its_freeze_has_failed_is_thawed(fault:
     job = await done(host, TakeVmSnapshot(vm(host, "web").id, "s9"))
     assert job.state is State.SUCCEEDED, job.error
     assert (guest.frozen, guest.state, job.result["consistency"]) == (False, "running", "paused")
+    assert "unanswered" not in job.result
+
+
+@in_loop
+async def test_one_whose_agent_says_no_is_paused_and_no_more_is_asked_of_it() -> None:
+    host = MemoryHost()
+    await host.prepare()
+    guest = await frozen_after_all(host, LibvirtFailed("the command guest-fsfreeze-freeze has been disabled"))
+    guest.frozen = False
+    asked: list[str] = []
+
+    async def thaw(uuid: str) -> int:
+        asked.append(uuid)
+        return 0
+
+    host.agent.thaw = thaw  # type: ignore[method-assign]
+    job = await done(host, TakeVmSnapshot(vm(host, "web").id, "s9"))
+    assert job.state is State.SUCCEEDED, job.error
+    assert (guest.state, job.result["consistency"], asked) == ("running", "paused", [])
     assert "unanswered" not in job.result
 
 

@@ -390,7 +390,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Waits without pauses, and with a small bound."""
     real = agents.until
     monkeypatch.setattr(
-        agents, "until", lambda check, timeout, *_, **more: real(check, min(timeout, 0.3), 0.01, **more)
+        agents, "until", lambda check, timeout, *_, **more: real(check, min(timeout, 1.0), 0.01, **more)
     )
     yield
 
@@ -443,6 +443,15 @@ class TestAgent:
             with pytest.raises(GuestFailed, match="the guest may still be frozen") as caught:
                 await agent.thaw(TEST_DOMAIN)
             assert "virsh domfsthaw" in caught.value.hint
+
+    @in_loop
+    async def test_an_answer_that_is_too_large_is_the_guest_s_fault_and_not_libvirt_s(self) -> None:
+        """Else one guest could have the connection dropped again and again, and be waited for without end."""
+        large = fault(libvirt.VIR_ERR_RPC, libvirt.VIR_FROM_RPC)
+        async with agent_of(Guest(guest_fsfreeze_thaw=[large])) as agent:
+            with pytest.raises(GuestFailed):
+                await agent.thaw(TEST_DOMAIN)
+            assert agent.virt.connected
 
     @in_loop
     async def test_a_guest_that_is_off_or_gone_is_not_frozen(self) -> None:

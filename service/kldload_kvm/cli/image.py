@@ -159,7 +159,7 @@ def in_store(command: Command, given: str, storage: str | None) -> str:
 
     Raises KvmError.
     """
-    found = storages(command)
+    found = sorted(storages(command), key=lambda each: each.name != storage)  # as the service will look for it
     images = [(str(image["name"]), str(image["path"])) for each in found for image in each.images]
     if "/" not in given and any(name == given for name, _ in images):
         return given

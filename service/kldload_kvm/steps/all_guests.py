@@ -14,7 +14,7 @@ from typing import Any
 
 from ..engine.plan import Run, Step, step_kind
 from ..model.errors import GuestFailed, KvmError
-from .guests import agent_connected, resumed, thawed
+from .guests import agent_connected, resumed, thawed_if_frozen
 from .host import Host
 
 COHORT = 6  # guests asked at a time: libvirt is called from eight threads, and others want to be served meanwhile
@@ -121,7 +121,7 @@ async def _let_all_go(host: Host, guests: dict[str, str], run: Run) -> tuple[dic
             if how not in ("frozen", "freezing"):
                 await resumed(host, uuid)
             if how == "unknown":
-                await thawed(host, uuid)
+                await thawed_if_frozen(host, uuid)
             elif how == "frozen":
                 await host.agent.thaw(uuid)
         except KvmError as fault:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.plan import Run, step_kind
-from ..model.errors import GuestFailed, KvmError, LibvirtUnavailable, NotFound, WrongState
+from ..model.errors import GuestFailed, KvmError, LibvirtFailed, LibvirtUnavailable, NotFound, WrongState
 from ..waiting import until
 from .domains import DomainStep
 from .host import Host
@@ -38,6 +38,8 @@ class Quiesce(DomainStep):
             try:
                 await host.agent.freeze(self.uuid)
                 return {"consistency": "app", "_held": "frozen", "_since": since}
+            except LibvirtFailed:
+                pass  # its agent has answered, and said no: pause it
             except KvmError:  # no guest to rely on: pause it. It may freeze even now, and must be thawed as well then
                 how = "paused and freezing"
         since = time.monotonic()
@@ -131,6 +133,18 @@ async def thawed(host: Host, uuid: str) -> None:
         await host.agent.thaw(uuid)
     else:
         await host.agent.thaw_quietly(uuid)
+
+
+async def thawed_if_frozen(host: Host, uuid: str) -> None:
+    """Thaw a guest of which nobody knows whether it was to be frozen. Raises GuestFailed."""
+    try:
+        if agent_connected(await host.virt.live_xml(uuid)) and not await host.agent.frozen(uuid):
+            return  # an agent does one thing after the other: it is not about to freeze either
+    except LibvirtFailed:
+        return  # it has answered, and knows no freezing
+    except KvmError:
+        pass
+    await thawed(host, uuid)
 
 
 async def resumed(host: Host, uuid: str) -> None:

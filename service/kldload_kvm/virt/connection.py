@@ -105,9 +105,10 @@ class Connection:
         try:
             return await finish(self._in_pool(work, conn))
         except libvirt.libvirtError as fault:
-            if is_gone(fault):
+            alive = _is_alive(conn)
+            if is_gone(fault, alive):
                 self._lost.set()
-            raise error_from(what, fault) from None
+            raise error_from(what, fault, alive) from None
 
     def unavailable(self, what: str) -> LibvirtUnavailable:
         return unavailable(what, self._why)
@@ -189,3 +190,11 @@ def _start_event_thread() -> None:
 
     _event_thread = threading.Thread(target=run, name="libvirt events", daemon=True)
     _event_thread.start()
+
+
+def _is_alive(conn: libvirt.virConnect) -> bool:
+    """As the connection itself knows; nobody is asked."""
+    try:
+        return bool(conn.isAlive())
+    except libvirt.libvirtError:
+        return False
