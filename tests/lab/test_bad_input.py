@@ -126,8 +126,8 @@ def test_what_others_are_clones_of_is_not_destroyed(vm: Callable[..., str]) -> N
 def test_the_trash_is_asked_for_what_it_has_not(vm: Callable[..., str]) -> None:
     vm("web-1")
     assert "no entry" in refused("kvm-trash", "restore", "web-1")
-    assert "no trash entry" in refused("kvm-trash", "purge", "web-1-20260401T153022Z", "--yes")
-    assert "no entry of the trash" in refused("kvm-trash", "purge", "a/b", "--yes")
+    for entry in ("web-1", "web-1-20260401T153022Z", "a/b"):
+        assert "no entry" in refused("kvm-trash", "purge", entry, "--yes")
     refused("kvm-trash", "purge")
 
 
