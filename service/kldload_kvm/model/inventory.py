@@ -27,6 +27,10 @@ NO_SPACE, IO_ERROR = "no-space", "io-error"
 """Why QEMU itself paused a guest."""
 
 
+OFF = ("shutoff", "crashed")
+"""The states of a domain that is not active."""
+
+
 @dataclass(frozen=True)
 class Bookmark:
     """What is left of a snapshot that an incremental send can begin from; `name` is the part after the '#'."""
@@ -95,7 +99,7 @@ class Domain:
 
     @property
     def active(self) -> bool:
-        return self.state not in ("shutoff", "crashed")
+        return self.state not in OFF
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from ..engine.plan import Plan, Step
 from ..model.errors import InvalidArgument, WrongState
-from ..model.inventory import Domain, Vm
+from ..model.inventory import OFF, Domain, Vm
 from ..model.sharing import refuse, taken
 from ..steps.domains import ChangePower, ForceOff, SetAutostart, ShutDown
 from .request import View, VmRequest, check_startable, start_steps, vm_guards, vm_locks
@@ -48,7 +48,7 @@ class PowerRequest(VmRequest):
 @dataclass(frozen=True)
 class Start(PowerRequest):
     operation = "vm.start"
-    allowed = ("shutoff", "crashed")
+    allowed = OFF
     doing = "started"
 
     def steps(self, view: View, vm: Vm, domain: Domain) -> tuple[Step, ...]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from ..engine.plan import Run, step_kind
 from ..model.domain_devices import Device, device_of, unplaced
 from ..model.errors import GuestFailed, NotFound, TimedOut
-from ..model.inventory import device
+from ..model.inventory import OFF, device
 from ..waiting import until
-from .domains import OFF, DomainStep
+from .domains import DomainStep
 from .host import Host
 
 LETTING_GO = 60.0

@@ -10,10 +10,8 @@ from ..engine.plan import LookingStep, Run, Step, step_kind
 from ..model import properties
 from ..model.domain_xml import facts, for_restore, interface_count, macs_of, restored, unpack, without_secrets
 from ..model.errors import NotFound, WrongState
-from ..model.inventory import device
+from ..model.inventory import OFF, device
 from .host import Host
-
-OFF = ("shutoff", "crashed")
 
 ZVOL = device("")
 
@@ -106,7 +104,7 @@ class UndefineDomain(DomainStep):
     async def do(self, host: Host, run: Run) -> None:
         if await self.done(host, run):
             return
-        if await host.virt.state(self.uuid) not in ("shutoff", "crashed"):
+        if await host.virt.state(self.uuid) not in OFF:
             raise WrongState(
                 f"{self.name} was not undefined", "it was started meanwhile", "shut it down, or use --force"
             )
@@ -140,7 +138,7 @@ class RestoreDefinition(DomainStep):
         xml = await self._xml(host)
         if not xml:
             raise NotFound(what, "no definition was kept with that snapshot", "leave out with-definition")
-        if await host.virt.state(self.uuid) not in ("shutoff", "crashed"):
+        if await host.virt.state(self.uuid) not in OFF:
             raise WrongState(what, "it was started meanwhile", "shut it down, or use --force")
         volumes = [each.removeprefix(ZVOL) for each in facts(xml).disks.values() if each.startswith(ZVOL)]
         there = await host.zfs.get_each(volumes, "guid") if volumes else {}

@@ -105,12 +105,11 @@ async def release(host: Host, uuid: str, name: str, run: Run) -> dict[str, Any]:
     held, result = run.results.get("_held", ""), dict[str, Any]()
     if "paused" in held:
         await resumed(host, uuid)
+    elif held == "frozen":
+        await host.agent.thaw(uuid)
     if held in ("frozen", "paused", "paused and freezing"):  # the clock begins anew with the host
         result["held"] = round(max(time.monotonic() - run.results["_since"], 0.0), 3)
-    if held == "frozen":
-        await host.agent.thaw(uuid)
-        result["held"] = round(max(time.monotonic() - run.results["_since"], 0.0), 3)
-    elif held == "freezing":
+    if held == "freezing":
         await thawed(host, uuid)
     elif held == "paused and freezing":
         try:

@@ -105,8 +105,8 @@ class Host:
         try:
             present, _ = await listing.named(self.zfs, self.parents_of(touched))
             await self.virt.networks()
-        except (KvmError, OSError) as error:
-            return error.in_one_line() if isinstance(error, KvmError) else str(error)
+        except KvmError as error:
+            return error.in_one_line()
         parents = self.parents_of(touched)
         if missing := set(parents) - {each.name for each in present}:
             return f"there is no dataset {', '.join(sorted(missing))}: is its pool imported?"

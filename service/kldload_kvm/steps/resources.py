@@ -8,9 +8,10 @@ from typing import Any
 from ..engine.plan import Run, step_kind
 from ..model.domain_resources import Live, amounts, memory_change, module_xml, vcpus_change, with_parts
 from ..model.errors import KvmError, LibvirtUnavailable
+from ..model.inventory import OFF
 from ..model.sizes import format_size
 from ..waiting import until
-from .domains import OFF, DomainStep
+from .domains import DomainStep
 from .host import Host
 
 GIVING_BACK = 10.0

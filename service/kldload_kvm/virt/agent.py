@@ -11,6 +11,7 @@ import libvirt
 import libvirt_qemu
 
 from ..model.errors import GuestFailed, KvmError, LibvirtUnavailable, NotFound, WrongState
+from ..model.inventory import OFF
 from ..waiting import until
 from .domains import Virt
 
@@ -135,7 +136,7 @@ class Agent:
 
     async def _is_off(self, uuid: str) -> bool:
         try:
-            return await self.virt.state(uuid) in ("shutoff", "crashed")
+            return await self.virt.state(uuid) in OFF
         except NotFound:
             return True
 

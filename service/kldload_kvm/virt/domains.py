@@ -10,7 +10,7 @@ import libvirt_qemu
 from ..model.addresses import from_agent, from_libvirt
 from ..model.domain_xml import facts
 from ..model.errors import NotFound, TimedOut
-from ..model.inventory import IO_ERROR, NO_SPACE, Domain
+from ..model.inventory import IO_ERROR, NO_SPACE, OFF, Domain
 from ..model.source_disks import Kept
 from ..model.usage import Usage, usage
 from ..waiting import until
@@ -68,19 +68,15 @@ class Virt(Changes):
 
     async def domain(self, uuid: str) -> Domain | None:
         """One domain, or None if there is none of that UUID."""
-        try:
-            return await self.connection.call(
-                f"the domain {uuid} cannot be read", lambda c: _record(c.lookupByUUIDString(uuid))
-            )
-        except NotFound:
-            return None
+        return await self._found(uuid, lambda c: c.lookupByUUIDString(uuid))
 
     async def domain_named(self, name: str) -> Domain | None:
         """One domain, or None if there is none of that name."""
+        return await self._found(name, lambda c: c.lookupByName(name))
+
+    async def _found(self, called: str, look: Callable[[libvirt.virConnect], libvirt.virDomain]) -> Domain | None:
         try:
-            return await self.connection.call(
-                f"the domain {name} cannot be read", lambda c: _record(c.lookupByName(name))
-            )
+            return await self.connection.call(f"the domain {called} cannot be read", lambda c: _record(look(c)))
         except NotFound:
             return None
 
@@ -181,7 +177,7 @@ class Virt(Changes):
         await self._on(uuid, "the guest was not asked to shut down", lambda d: d.shutdown())
 
         async def off() -> bool:
-            return await self.state(uuid) in ("shutoff", "crashed")
+            return await self.state(uuid) in OFF
 
         if not await until(off, timeout, 0.5):
             raise TimedOut(
