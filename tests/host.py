@@ -6,6 +6,7 @@ What the host really is, is read here by plain zfs and virsh, sharing no code wi
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import shlex
@@ -129,14 +130,36 @@ def fingerprint() -> dict[str, object]:
     }
 
 
+def settled() -> dict[str, object]:
+    """The fingerprint, once nothing of earlier jobs is under way: the service reads once more what they touched."""
+    before, end = fingerprint(), time.monotonic() + 120
+    while True:
+        time.sleep(3)
+        now = fingerprint()
+        if now == before:
+            return now
+        assert time.monotonic() < end, {key: (before[key], now[key]) for key in now if before[key] != now[key]}
+        before = now
+
+
 def write(volume: str, byte: int, megabytes: int = 4) -> None:
     """Fill the beginning of a volume of the default storage with one letter."""
-    run("dd", f"of={DEVICE}{volume}", "bs=1M", "conv=fsync", "status=none", stdin=chr(byte) * (megabytes << 20))
+    device = linked(DEVICE + volume)
+    run("dd", f"of={device}", "bs=1M", "conv=fsync,nocreat", "status=none", stdin=chr(byte) * (megabytes << 20))
 
 
-def digest(device: str, megabytes: int = 8) -> str:
-    """The checksum of what a device begins with."""
-    return subprocess.check_output(f"head -c {megabytes}M {device} | sha256sum", shell=True, text=True).split()[0]
+def digest(path: str, megabytes: int = 8) -> str:
+    """The checksum of what a device or a file begins with."""
+    with Path(linked(path)).open("rb") as file:
+        return hashlib.sha256(file.read(megabytes << 20)).hexdigest()
+
+
+def linked(path: str) -> str:
+    """The path, once udev has done with its events: then a volume's link is there, and leads to that volume."""
+    if path.startswith("/dev/zvol/"):
+        run("udevadm", "settle", "--timeout=60")
+        wait_until(Path(path).is_block_device, 60, f"{path} is there")
+    return path
 
 
 def journal_since(cursor: str) -> str:
@@ -161,6 +184,7 @@ def remove_everything() -> None:
     before would be retired by it."""
     names = run("virsh", "list", "--all", "--name").stdout.split()
     virsh_each("destroy", names)
+    release_holds()
     before, end = [""], time.monotonic() + 60
     while left := below("rpool/vms", "vmpool/vms"):
         if len(left) < len(before):
@@ -171,6 +195,19 @@ def remove_everything() -> None:
         for name in left:
             run("zfs", "destroy", "-R", name, check=False)
     undefine(*names)
+
+
+def release_holds() -> None:
+    """What a test that failed has left held."""
+    for row in zfs("list", "-Hp", "-r", "-t", "snapshot", "-o", "name,userrefs", "rpool/vms", "vmpool/vms"):
+        name, held = row.split("\t")
+        for hold in zfs("holds", "-H", name) if int(held) else ():
+            run("zfs", "release", hold.split("\t")[1], name)
+
+
+def something_is_left() -> bool:
+    """Whether there is any domain, or any volume."""
+    return bool(run("virsh", "list", "--all", "--name").stdout.split() or below("rpool/vms", "vmpool/vms"))
 
 
 def undefine(*names: str) -> None:
@@ -199,12 +236,22 @@ def configured(text: str) -> Iterator[None]:
     """The service with a configuration of the test's."""
     conf = Path("/etc/kldload-kvm/kvm.conf.d/90-test.conf")
     conf.write_text(text)
-    run("systemctl", "restart", "kldload-kvmd")
     try:
+        restart_service()
         yield
     finally:
         conf.unlink()
-        run("systemctl", "restart", "kldload-kvmd")
+        restart_service()
+
+
+def restart_service() -> None:
+    """Until it has libvirt, too."""
+    run("systemctl", "restart", "kldload-kvmd")
+    libvirt_is_there()
+
+
+def libvirt_is_there() -> None:
+    wait_until(lambda: get(ROOT, "Manager", "LibvirtVersion"), 120, "the service is connected to libvirt")
 
 
 def managed() -> dict[str, dict]:
@@ -227,11 +274,14 @@ def nothing_on_the_bus() -> bool:
     """Whether the service has seen that there are no VMs any more, and no domains, and is at work on none: it may have
     begun to retire one whose domain was undefined. (Jobs go on naming those they were about.)"""
     objects = managed()
-    jobs = (
-        each[f"{SERVICE}.Job"]["State"]["data"] for path, each in objects.items() if path.startswith(f"{ROOT}/job/")
-    )
     vms_left = any(path.startswith(f"{ROOT}/vm/") for path in objects)
-    return not vms_left and not {"running", "undoing"} & {*jobs} and not foreign()
+    return not vms_left and not at_work(objects) and not foreign()
+
+
+def at_work(objects: dict[str, dict]) -> bool:
+    """Whether there is a job that has not ended. objects: as managed() gives them."""
+    jobs = (each[f"{SERVICE}.Job"] for path, each in objects.items() if path.startswith(JOBS))
+    return any(each["State"]["data"] in ("running", "undoing") for each in jobs)
 
 
 def foreign() -> list[dict[str, dict]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from host import run
+from host import restart_service, run
 
 UNIT = "kldload-kvmd.service"
 KILLING = Path(__file__).parent / "lab" / "killing.py"
@@ -23,14 +23,16 @@ def killable(down: float = 0.0) -> Iterator[None]:
         f"[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec={down}\n"
         f"ExecStart=\nExecStart=/usr/bin/python3 {KILLING}\n"
     )
-    run("systemctl", "daemon-reload")
-    run("systemctl", "restart", UNIT)
-    yield
-    DROP_IN.unlink()
-    DROP_IN.parent.rmdir()
-    ARMED.unlink(missing_ok=True)
-    run("systemctl", "daemon-reload")
-    run("systemctl", "restart", UNIT)
+    try:
+        run("systemctl", "daemon-reload")
+        restart_service()
+        yield
+    finally:
+        DROP_IN.unlink()
+        DROP_IN.parent.rmdir()
+        ARMED.unlink(missing_ok=True)
+        run("systemctl", "daemon-reload")
+        restart_service()
 
 
 def arm(operation: str, step: int, moment: str, delay: float = 0.0) -> None:

@@ -147,7 +147,8 @@ class MemoryVirt:
             if guest.state != "shutoff":
                 return
             for path in facts(guest.xml).disks.values():
-                if path.removeprefix(ZVOL) not in self.zfs.sets:
+                volume = path.removeprefix(ZVOL)
+                if volume not in self.zfs.sets or volume in self.zfs.unlinked:
                     raise LibvirtFailed("the VM was not started", f"cannot access storage '{path}'", "")
             self.put(guest, "running")
 
@@ -493,6 +494,7 @@ class MemoryDevices:
         await asyncio.sleep(0)
         if dataset not in self.zfs.sets:
             raise TimedOut(f"the device of volume {dataset} did not appear")
+        self.zfs.unlinked.discard(dataset)
         return device(dataset)
 
     async def write(self, dataset: str, contents: bytes) -> None:

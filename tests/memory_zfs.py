@@ -78,7 +78,8 @@ async def at_once(what: str, effect: Callable[[], str]) -> str:
 
 class MemoryZfs(Zfs):
     """through: what each command that changes something is passed through, for tests that let it fail; open: datasets
-    whose device somebody has open; full: pools without any room."""
+    whose device somebody has open; full: pools without any room; unlinked: volumes renamed or cloned, whose link udev
+    makes only while somebody waits for it."""
 
     def __init__(self, *pools: str) -> None:
         super().__init__()
@@ -86,6 +87,7 @@ class MemoryZfs(Zfs):
         self.snaps: list[Snap] = []
         self.marks: list[Mark] = []
         self.full: set[str] = set()
+        self.unlinked: set[str] = set()
         self.received: set[str] = set()
         self.open: set[str] = set()
         self.commands: list[str] = []
@@ -301,6 +303,7 @@ class MemoryZfs(Zfs):
         self._need_room(name)
         if name.rpartition("/")[0] not in self.sets:
             raise Refusal(f"cannot create '{name}': parent does not exist")
+        self.unlinked.add(name)
         self.sets[name] = Set(
             name, "volume", *self._new(), size=snap.size, origin=snap, contents=snap.contents, values=self.values
         )
@@ -354,6 +357,7 @@ class MemoryZfs(Zfs):
             raise Refusal(f"cannot rename to '{new}': parent does not exist")
         self.sets[new] = self.sets.pop(old)
         self.sets[new].name = new
+        self.unlinked.add(new)
         for each in (*self.of(old), *(mark for mark in self.marks if mark.dataset == old)):
             each.dataset = new
 

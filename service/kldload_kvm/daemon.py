@@ -272,14 +272,13 @@ class Daemon:
         problems = [self.journal.problem] if self.journal.problem else []
         if self.reconciler.problem:
             problems.append(self.reconciler.problem)
-        if not self.connection.connected:
+        if not self.facts.libvirt:  # until all is read, a connection is of no use yet
             problems.append(str(self.connection.unavailable("VMs cannot be started or changed")).replace("\n", ": "))
         if self.facts.firmware is None:
             problems.append("no UEFI firmware is installed: apt install ovmf")
         self.publisher.flush()
-        self.publisher.update_manager(
-            Problems=tuple(problems), ZfsVersion=self._zfs_version, LibvirtVersion=self.connection.version
-        )
+        version = self.connection.version if self.facts.libvirt else ""
+        self.publisher.update_manager(Problems=tuple(problems), ZfsVersion=self._zfs_version, LibvirtVersion=version)
 
     # -- news ----------------------------------------------------------------------------------------------------------
 

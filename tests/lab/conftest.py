@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from host import ROOT, SETUP, get, nothing_on_the_bus, remove_everything, run, wait_until
+from host import (
+    SETUP,
+    libvirt_is_there,
+    nothing_on_the_bus,
+    remove_everything,
+    run,
+    something_is_left,
+    wait_until,
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,7 +31,7 @@ def host() -> Iterator[None]:
     for file in Path("/var/lib/kldload-kvm").glob("journal.db*"):
         file.unlink()
     run("systemctl", "start", "kldload-kvmd")
-    wait_until(lambda: get(ROOT, "Manager", "LibvirtVersion"), 60, "the service is connected to libvirt")
+    libvirt_is_there()
     yield
     remove_everything()
 
@@ -33,6 +41,10 @@ def vm(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
     """Makes VMs with a small blank disk; with the test, they and all that was made of them go."""
     made: list[str] = []
     run("systemctl", "stop", "kldload-kvm-snapshot.timer")  # to install the package anew starts it
+    run("virsh", "net-start", "default", check=False)  # virsh start does not, and a test before may have stopped it
+    if something_is_left():
+        remove_everything()
+        wait_until(nothing_on_the_bus, 120, "the service sees that what another test left is gone")
 
     def make(name: str, *options: str) -> str:
         run("kvm-create", name, "--disk", "64M", "--ram", "256", "--cpus", "1", *options)
@@ -41,7 +53,7 @@ def vm(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
 
     yield make
     remove_everything()
-    wait_until(nothing_on_the_bus, 60, "the service sees that the VMs are gone")
+    wait_until(nothing_on_the_bus, 120, "the service sees that the VMs are gone")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from host import datasets, domains, remove_everything, run
+from host import datasets, domains, nothing_on_the_bus, remove_everything, run, wait_until
 
 SCRIPT = Path(__file__).parent / "main_job.sh"
 
@@ -15,6 +15,7 @@ SCRIPT = Path(__file__).parent / "main_job.sh"
 def nothing_left() -> object:
     yield
     remove_everything()
+    wait_until(nothing_on_the_bus, 120, "the service sees that the VMs are gone")
 
 
 def test_the_documented_script_does_the_main_job() -> None:

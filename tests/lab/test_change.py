@@ -9,7 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from host import DEVICE, datasets, digest, domains, find, get, remove_everything, run, wait_until, write, zfs
+from host import (
+    DEVICE,
+    datasets,
+    digest,
+    domains,
+    find,
+    get,
+    nothing_on_the_bus,
+    remove_everything,
+    run,
+    wait_until,
+    write,
+    zfs,
+)
 
 MIB = 1 << 20
 
@@ -24,6 +37,7 @@ def running() -> Iterator[str]:
     run("kvm-vm", "start", "web-1")
     yield "web-1"
     remove_everything()
+    wait_until(nothing_on_the_bus, 120, "the service sees that the VMs are gone")
 
 
 def xml(name: str, *options: str) -> ET.Element:

@@ -53,7 +53,7 @@ LOADER = f"""<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.f
 def define(*disks: str, name: str = "old", loader: str = "", firmware: str = "") -> None:
     text = XML.format(name=name, disks="".join(disks), loader=loader, firmware=firmware)
     run("virsh", "define", "/dev/stdin", stdin=text)
-    wait_until(lambda: name in {each["name"]["data"] for each in foreign()}, 20, f"{name} is listed as foreign")
+    wait_until(lambda: name in {each["name"]["data"] for each in foreign()}, 60, f"{name} is listed as foreign")
 
 
 def disk(kind: str, path: Path, target: str) -> str:

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from host import (
     GUEST,
-    ROOT,
     agent,
     agent_is_up,
     datasets,
     domains,
-    get,
     in_guest,
     managed,
     nothing_on_the_bus,
@@ -27,7 +26,8 @@ from killable import ARMED, arm, killable
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 BOOT_SECONDS = 900
-DOWN = 12.0
+DOWN = 40.0
+"""Seconds in which no service runs: the agent is asked meanwhile, who may be slow to answer."""
 JOB = "org.kldload.Kvm1.Job"
 
 
@@ -40,7 +40,7 @@ def guest() -> Iterator[None]:
     booted("guest-1")
     yield
     remove_everything()
-    wait_until(nothing_on_the_bus, 60, "the service sees that the VMs are gone")
+    wait_until(nothing_on_the_bus, 120, "the service sees that the VMs are gone")
 
 
 def booted(name: str) -> None:
@@ -57,13 +57,12 @@ def test_killed_while_its_guest_is_frozen_and_libvirt_restarted_meanwhile_it_is_
     steps = json.loads(run("kvm-snap", "guest-1", "@cut", "--dry-run", "--json").stdout)["steps"]
     at = next(n for n, step in enumerate(steps) if step["kind"] == "snapshot.take")
     with killable(DOWN):
-        wait_until(lambda: get(ROOT, "Manager", "LibvirtVersion"), 60, "the service is connected to libvirt")
         arm("vm.snapshot", at, "before")
         run("kvm-snap", "guest-1", "@cut", "--no-wait")  # who waits would have D-Bus start the service at once
         wait_until(lambda: not ARMED.exists(), 60, "the step is reached")
-        assert frozen("guest-1") == "frozen"
+        wait_until(lambda: frozen("guest-1") == "frozen", 25, "its guest is frozen")
         run("systemctl", "restart", "libvirtd")
-        wait_until(lambda: frozen("guest-1") == "thawed", 90, "the guest is thawed by the next daemon")
+        wait_until(lambda: frozen("guest-1") == "thawed", 150, "the guest is thawed by the next daemon")
     assert "rpool/vms/guest-1@cut" not in datasets()
     assert in_guest("guest-1", "echo on > /data/on && sync && cat /data/on") == "on"
     jobs = [each[JOB] for each in managed().values() if JOB in each]
@@ -72,12 +71,19 @@ def test_killed_while_its_guest_is_frozen_and_libvirt_restarted_meanwhile_it_is_
 
 
 def test_a_snapshot_of_all_freezes_it_by_its_agent() -> None:
-    taken = json.loads(run("kvm-snap", "--all", "@every", "--json").stdout)["result"]
-    (told,) = taken["snapshots"]
+    booted("guest-1")
+    told = every("@every")
+    if told["consistency"] == "paused":  # beside another guest that boots the agent may not answer in time
+        told = every("@again")
     assert (told["vm"], told["consistency"]) == ("guest-1", "app")
     assert 0 < told["held"] < 30
-    assert frozen("guest-1") == "thawed"
+    wait_until(lambda: frozen("guest-1") == "thawed", 30, "it is thawed")
     assert "rpool/vms/guest-1@every" in datasets()
+
+
+def every(name: str) -> dict[str, Any]:
+    (told,) = json.loads(run("kvm-snap", "--all", name, "--json").stdout)["result"]["snapshots"]
+    return dict(told)
 
 
 def test_it_sees_a_disk_that_grows_that_is_added_and_that_is_taken_away() -> None:
@@ -85,13 +91,13 @@ def test_it_sees_a_disk_that_grows_that_is_added_and_that_is_taken_away() -> Non
     before = int(in_guest("guest-1", size.format("vda")))
     run("kvm-vm", "resize", "guest-1", "+256M")
     grown = str(before + (256 << 11))
-    wait_until(lambda: in_guest("guest-1", size.format("vda")) == grown, 30, "the guest sees its larger disk")
+    wait_until(lambda: in_guest("guest-1", size.format("vda")) == grown, 120, "the guest sees its larger disk")
     added = json.loads(run("kvm-vm", "attach-disk", "guest-1", "64M", "--json").stdout)["result"]
     name = added["target"]
     wait_until(lambda: in_guest("guest-1", size.format(name)) == str(64 << 11), 60, "the guest sees its new disk")
     in_guest("guest-1", f"echo kept | dd of=/dev/{name} bs=512 conv=sync,fsync 2> /dev/null")
     entry = json.loads(run("kvm-vm", "detach-disk", "guest-1", name, "--json").stdout)["result"]["trash"]
-    wait_until(lambda: in_guest("guest-1", f"ls /sys/block | grep -c {name} || :") == "0", 30, "the disk is gone")
+    wait_until(lambda: in_guest("guest-1", f"ls /sys/block | grep -c {name} || :") == "0", 120, "the disk is gone")
     run("kvm-trash", "restore", entry)
     wait_until(lambda: in_guest("guest-1", f"head -c 4 /dev/{name} || :") == "kept", 60, "the disk is back as it was")
 

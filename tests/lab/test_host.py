@@ -15,7 +15,20 @@ from pathlib import Path
 
 import pytest
 
-from host import ROOT, STARTED, call, data, datasets, get, remove_everything, run, wait_until, without_hook
+from host import (
+    ROOT,
+    STARTED,
+    call,
+    data,
+    datasets,
+    get,
+    libvirt_is_there,
+    nothing_on_the_bus,
+    remove_everything,
+    run,
+    wait_until,
+    without_hook,
+)
 from host_faults import FAULTS, WAVES, Fault
 
 HOST = f"{ROOT}/host"
@@ -26,6 +39,7 @@ zpool set autotrim=off vmpool
 zfs inherit primarycache vmpool/vms
 virsh net-autostart --disable default
 virsh net-destroy default
+systemctl stop kldload-kvm-snapshot.timer
 """
 
 
@@ -44,10 +58,6 @@ def pairs(found: list[dict[str, str]]) -> set[tuple[str, str]]:
     return {(each["id"], each["object"]) for each in found}
 
 
-def libvirt_is_there() -> None:
-    wait_until(lambda: get(ROOT, "Manager", "LibvirtVersion"), 60, "the service has libvirt")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def well() -> Iterator[None]:
     """The host as the profile has it; afterwards as the other tests know it."""
@@ -57,6 +67,7 @@ def well() -> Iterator[None]:
     yield
     run("sh", "-c", LEFT, check=False)
     remove_everything()
+    wait_until(nothing_on_the_bus, 120, "the service sees that the VMs are gone")
 
 
 def bare() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import image_files as files
-from host import datasets, remove_everything, run, wait_until, zfs
+from host import datasets, remove_everything, restart_service, run, wait_until, zfs
 
 MIB = 1 << 20
 STORE = Path("/var/lib/libvirt/isos")
@@ -92,12 +92,14 @@ def tiny() -> Iterator[str]:
     run("zfs", "create", "labtiny/vms")
     conf.parent.mkdir(exist_ok=True)
     conf.write_text("[storage labtiny]\ndataset = labtiny/vms\n")
-    run("systemctl", "restart", "kldload-kvmd")
-    yield "labtiny"
-    conf.unlink()
-    run("systemctl", "restart", "kldload-kvmd")
-    run("zpool", "destroy", "-f", "labtiny")
-    disk.unlink()
+    try:
+        restart_service()
+        yield "labtiny"
+    finally:
+        conf.unlink()
+        restart_service()
+        run("zpool", "destroy", "-f", "labtiny")
+        disk.unlink()
 
 
 def state() -> tuple[object, ...]:
@@ -139,7 +141,7 @@ class TestTheStore:
         try:
             run("kvm-image", "add", disk)
             run("kvm-image", "add", disk, "--format", "raw", "--name", "lab-appliance")
-            run("systemctl", "restart", "kldload-kvmd")
+            restart_service()
             found = {(each["name"], each["format"]) for each in stored()}
             assert found >= {("lab-disk.raw", "raw"), ("lab-appliance", "raw")}
             run("kvm-create", "lab-web", "--image", "lab-appliance", "--disk", "1", "--no-start")
@@ -162,7 +164,7 @@ class TestConverting:
         bad = STORE / "lab-bad.qcow2"
         bad.write_bytes(cut_in_its_data(tmp_path / "x.qcow2").read_bytes())
         try:
-            run("systemctl", "restart", "kldload-kvmd")
+            restart_service()
             before = zfs("list", "-H", "-r", "-o", "name", "rpool/vms")
             done = run("kvm-create", "lab-web", "--image", bad.name, "--no-start", check=False)
             assert "damaged or cut off" in done.stderr

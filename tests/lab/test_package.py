@@ -42,8 +42,10 @@ def shown(unit: str, setting: str) -> str:
 
 
 def version() -> str:
-    """What the service answers, on the bus."""
-    return run("busctl", "get-property", SERVICE, ROOT, f"{SERVICE}.Manager", "Version").stdout
+    """What the service answers, on the bus, which starts it if need be."""
+    asked = ("busctl", "--timeout=120", "get-property", SERVICE, ROOT, f"{SERVICE}.Manager", "Version")
+    wait_until(lambda: run(*asked, check=False).returncode == 0, LONG, "the service answers")
+    return run(*asked).stdout
 
 
 def wait_until_active() -> None:

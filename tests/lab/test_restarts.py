@@ -108,6 +108,6 @@ def test_libvirt_is_found_where_its_own_configuration_says(vm: Callable[..., str
         assert domains() == {"base": "shut off", "web-1": "running", "web-2": "shut off"}
         run("kvm-snap", "web-1", "@one")
         run("virsh", "destroy", "web-1")
-        wait_until(lambda: get(find("web-1"), "Vm", "State") == "shutoff", 5, "the bus says that it is off")
+        wait_until(lambda: get(find("web-1"), "Vm", "State") == "shutoff", 60, "the bus says that it is off")
     well_again()
     assert set(domains()) == {"base", "web-1", "web-2"}

@@ -29,6 +29,7 @@ from world import World, definition_of, guid_of, id_of, uuid_of, volume
 
 ENTRY = "web-20260401T153022Z"
 TRASH = f"rpool/vms/.trash/{ENTRY}"
+VOLUMES = ("rpool/vms/web", "rpool/vms/web.nvram")
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ class TestSteps:
 
     def test_a_running_vm_is_forced_off_first_if_that_is_allowed(self, host: World) -> None:
         host.vm("web", "running")
-        assert plan(host, force=True).prepare[0] == ForceOff(uuid_of("web"), "web")
+        assert plan(host, force=True).prepare[0] == ForceOff(uuid_of("web"), "web", VOLUMES)
 
     def test_autostart_is_remembered_for_its_undo(self, host: World) -> None:
         vm = host.vm("web")
@@ -224,7 +225,7 @@ class TestNow:
     def test_a_running_vm_needs_force(self, host: World) -> None:
         host.vm("web", "running")
         assert isinstance(refusal(host, now=True), WrongState)
-        assert plan(host, now=True, force=True).prepare[0] == ForceOff(uuid_of("web"), "web")
+        assert plan(host, now=True, force=True).prepare[0] == ForceOff(uuid_of("web"), "web", VOLUMES)
 
     @pytest.mark.parametrize("holder", ["rpool/vms/copy", "rpool/vms/.trash/copy-1/copy"])
     def test_an_origin_is_refused_naming_what_hangs_on_it(self, host: World, holder: str) -> None:

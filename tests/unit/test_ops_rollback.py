@@ -20,6 +20,7 @@ from world import World, filesystem, guid_of, id_of, uuid_of
 
 ENTRY = "web-20260401T153022Z"
 TRASH = f"rpool/vms/.trash/{ENTRY}"
+VOLUMES = ("rpool/vms/web", "rpool/vms/web.nvram")
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ class TestSteps:
     def test_a_running_vm_is_forced_off_first_if_that_is_allowed(self, host: World) -> None:
         host.vm("web", "running")
         made = plan(host, force=True)
-        assert made.prepare[0] == ForceOff(uuid_of("web"), "web")
+        assert made.prepare[0] == ForceOff(uuid_of("web"), "web", VOLUMES)
         assert isinstance(made.prepare[1], CreateTrashEntry)
 
     def test_and_started_afterwards(self, host: World) -> None:

@@ -36,6 +36,7 @@ from world import World, filesystem, guid_of, id_of, snapshot, uuid_of, volume, 
 
 ENTRY = "web-20260401T000000Z"
 TRASH = f"rpool/vms/.trash/{ENTRY}"
+VOLUMES = ("rpool/vms/web", "rpool/vms/web.nvram")
 NEXT = "rpool/vms/.trash/web-20260401T153022Z"
 
 
@@ -352,7 +353,7 @@ class TestUndoOfARollback:
         given_up(host)
         error = refusal(host)
         assert (type(error), error.what, error.why) == (WrongState, "web was not changed", "it is running")
-        assert restore(host, force=True).prepare[0] == ForceOff(uuid_of("web"), "web")
+        assert restore(host, force=True).prepare[0] == ForceOff(uuid_of("web"), "web", VOLUMES)
 
     def test_it_has_no_other_name(self, host: World) -> None:
         host.vm("web")

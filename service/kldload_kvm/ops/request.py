@@ -245,7 +245,7 @@ def check_off(vm: Vm, doing: str, force: bool) -> tuple[Step, ...]:
         raise WrongState(
             f"{vm.name} was not {doing}", why, f"shut it down first (kvm-vm shutdown {vm.name}), or use --force"
         )
-    return (ForceOff(vm.domain.uuid, vm.name),)
+    return (ForceOff(vm.domain.uuid, vm.name, tuple(each.name for each in vm.volumes)),)
 
 
 def check_unsaved(vm: Vm, doing: str) -> tuple[Step, ...]:

@@ -194,9 +194,7 @@ class StartDomain(DomainStep):
         return f"start {self.name}"
 
     async def do(self, host: Host, run: Run) -> None:
-        for dataset in self.datasets:
-            await host.devices.wait(dataset)
-        await host.virt.start(self.uuid)
+        await _start(host, self.uuid, self.datasets)
 
     async def done(self, host: Host, run: Run) -> bool:
         return await host.virt.state(self.uuid) != "shutoff"
@@ -206,10 +204,11 @@ class StartDomain(DomainStep):
 @dataclass(frozen=True)
 class ForceOff(DomainStep):
     """Pull the power cord. Undo starts the VM again, for it had been running; but not on volumes of which only some are
-    as they were."""
+    as they were, and once their device nodes are there again. datasets: those volumes."""
 
     kind = "domain.force-off"
     undone_last = True
+    datasets: tuple[str, ...] = ()
 
     def describe(self) -> str:
         return f"force {self.name} off"
@@ -222,7 +221,13 @@ class ForceOff(DomainStep):
 
     async def undo(self, host: Host, run: Run) -> None:
         if await self.done(host, run):
-            await host.virt.start(self.uuid)
+            await _start(host, self.uuid, self.datasets)
+
+
+async def _start(host: Host, uuid: str, datasets: tuple[str, ...]) -> None:
+    for dataset in datasets:
+        await host.devices.wait(dataset)
+    await host.virt.start(uuid)
 
 
 @step_kind
