@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from kldload_kvm.config import Config
-from kldload_kvm.model.domain_devices import device_of
+from kldload_kvm.model.domain_devices import by_device, device_of
 from kldload_kvm.model.domain_xml import facts
 from kldload_kvm.model.errors import (
     Busy,
@@ -368,6 +368,9 @@ class MemoryPools:
 
     async def undefine(self, name: str) -> None:
         await self.virt._change(f"pool-undefine {name}", lambda: self.known.pop(name))
+
+    def by_device(self, xml: str) -> str:
+        return by_device(xml, lambda name: self.paths.get(name, ""))
 
 
 EMPTY = "<domain><devices/></domain>"

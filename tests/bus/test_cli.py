@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dbus_next import Message, Variant
 
 from kldload_kvm.model.constants import PREFIX, ROOT
 from private_bus import private_bus, standing_in
-from standin import GIB, Standin
+from standin import GIB, Refusal, Standin
 
 SERVICE = Path(__file__).resolve().parents[2] / "service"
 
@@ -228,6 +229,25 @@ def test_a_deleted_vm_is_restored_by_its_entry_or_its_name(standin: Standin) -> 
     missing = run("kvm-trash restore odl-1")
     assert missing.returncode == 4
     assert "did you mean old-1" in missing.stderr
+
+
+def test_what_a_job_is_just_moving_to_the_trash_is_waited_for(
+    standin: Standin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a VM that was undefined a moment ago."""
+    standin.add(f"{ROOT}/job/31", "Job", Id="31", State="running", Objects=[standin.add_vm("shop")])
+    waited = []
+
+    async def moved(message: Message, _: dict[str, Variant]) -> dict[str, Variant]:
+        waited.append(message.path)
+        standin.put_in_trash("shop-1", "shop")
+        raise Refusal("Failed", "not all of it was done")
+
+    monkeypatch.setattr(standin, "do_Wait", moved)
+    assert run("kvm-trash restore web-2").returncode == 4
+    assert waited == []
+    assert run("kvm-trash restore shop --no-wait").returncode == 0
+    assert waited == [f"{ROOT}/job/31"]
 
 
 def test_a_purge_names_entries_or_takes_what_is_due(standin: Standin) -> None:

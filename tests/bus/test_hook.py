@@ -68,6 +68,24 @@ async def test_a_disk_that_is_a_file_among_the_devices_is_refused(monkeypatch: p
 
 
 @in_loop
+async def test_a_disk_that_is_named_by_a_pool_is_looked_at_as_by_its_device() -> None:
+    """As Cockpit names the disks that it adds."""
+    async with serving() as served:
+        await served.vm("web")
+        await served.host.virt.pools.define("kldload-rpool", "/dev/zvol/rpool/vms")
+        xml = build(spec("web"))
+        named = xml.replace('type="block"', 'type="volume"')
+        named = named.replace('dev="/dev/zvol/rpool/vms/web"', 'pool="kldload-rpool" volume="web"')
+        assert "kldload-rpool" in named
+        assert await prepare(served, named) == ""
+        refusal = await prepare(served, named.replace('volume="web"', 'volume="none"'))
+        assert "its volume rpool/vms/none is not there" in refusal
+        served.host.inventory.put_domain(domain("thief", "running", xml))
+        served.host.zfs.open.add("rpool/vms/web")
+        assert "is in use by thief" in await prepare(served, named)
+
+
+@in_loop
 async def test_a_template_is_refused_and_said_to_be_one() -> None:
     async with serving() as served:
         await served.vm("web")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -98,6 +100,30 @@ def test_undefined_with_all_its_storage_it_waits_in_the_trash(pool: str) -> None
     wait_until((FOLDER / "web-2").exists, 30, "its device is back")
     assert digest(f"{DEVICE}web-2") == good
     run("virsh", "start", "web-2")
+
+
+def test_a_domain_that_names_its_disk_by_the_pool_is_the_vm_s(pool: str) -> None:
+    """As Cockpit does for disks that it adds. libvirt takes the volume for a file, and does not start it."""
+    whole = run("virsh", "dumpxml", "--inactive", "web-2").stdout
+    named = re.sub(
+        "<disk type='block'(.*?)dev='/dev/zvol/rpool/vms/web-2'",
+        rf"<disk type='volume'\1pool='{pool}' volume='web-2'",
+        whole,
+        count=1,
+        flags=re.DOTALL,
+    )
+    assert f"pool='{pool}' volume='web-2'" in named
+    run("virsh", "define", "/dev/stdin", stdin=named)
+    assert "volume='web-2'" in run("virsh", "dumpxml", "--inactive", "web-2").stdout
+    time.sleep(3)
+    assert [(each["State"]["data"], each["Problem"]["data"]) for each in vms()] == [("shutoff", "")] * 2
+    assert "denied" in virsh("start", "web-2")
+    run("kvm-vm", "rename", "web-2", "shop")
+    assert f"dev='{DEVICE}shop'" in run("virsh", "dumpxml", "--inactive", "shop").stdout
+    run("virsh", "start", "shop")
+    run("virsh", "destroy", "shop")
+    virsh("undefine", "shop", "--keep-nvram")
+    wait_until(lambda: "rpool/vms/shop" not in datasets(), 60, "its volumes are in the trash")
 
 
 def test_a_disk_that_is_made_in_it_is_a_file_in_memory_and_never_started_on(pool: str) -> None:

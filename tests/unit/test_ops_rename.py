@@ -156,8 +156,8 @@ class TestTroubles:
         assert (vm.id, vm.domain.name, vm.domain.autostart) == (id_of("web"), "shop", True)
         assert sources(vm.domain.xml) == {DEV + "shop", DEV + "shop.nvram"}
         assert host.inventory.find("web") is None
-        for volume in vm.volumes:
-            await host.devices.wait(volume.name)
+        for each in vm.volumes:
+            await host.devices.wait(each.name)
         await host.virt.start(vm.domain.uuid)
 
 

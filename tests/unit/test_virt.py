@@ -16,6 +16,7 @@ import libvirt_qemu
 import pytest
 
 from kldload_kvm.model import domain_resources
+from kldload_kvm.model.domain_xml import facts
 from kldload_kvm.model.errors import (
     Busy,
     GuestFailed,
@@ -189,10 +190,12 @@ class Pretended:
 
 
 class TestReadings:
-    def test_a_domain_that_goes_away_while_it_is_read_is_none(self) -> None:
-        assert domains._record(Pretended(isPersistent=fault(libvirt.VIR_ERR_NO_DOMAIN))) is None  # type: ignore[arg-type]
+    @in_loop
+    async def test_a_domain_that_goes_away_while_it_is_read_is_none(self) -> None:
+        virt = Virt(Connection("test:///default"))
+        assert virt._record(Pretended(isPersistent=fault(libvirt.VIR_ERR_NO_DOMAIN))) is None  # type: ignore[arg-type]
         with pytest.raises(libvirt.libvirtError):
-            domains._record(Pretended(isPersistent=1, XMLDesc=gone()))  # type: ignore[arg-type]
+            virt._record(Pretended(isPersistent=1, XMLDesc=gone()))  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
         ("agent", "leases", "neighbours", "found"),
@@ -531,6 +534,49 @@ class TestAgent:
 
 class TestChanges:
     """What is changed of a domain. The pretended hypervisor knows some of it; the bench knows all."""
+
+    @in_loop
+    async def test_a_disk_that_is_named_by_a_pool_is_known_by_its_device_and_defined_so(self) -> None:
+        """As Cockpit names the disks that it adds."""
+        named = simple("web").replace("type='block'", "type='volume'")
+        named = named.replace(
+            "dev='/dev/zvol/rpool/vms/web'", "pool='kldload-rpool' volume='web' startupPolicy='optional'"
+        )
+        async with connected() as connection:
+            virt, web = Virt(connection), uuid_of("web")
+            await virt.define(named)
+            before = await virt.domain(web)
+            await virt.pools.define("kldload-rpool", "/dev/zvol/rpool/vms")
+            assert virt.pools.by_device(named) == named, "nobody has asked yet, and the hook must not"
+            (found,) = [each for each in await virt.domains() if each.uuid == web]
+            hook = virt.pools.by_device(named)
+            await virt.edit(web, lambda xml: xml.replace("/vms/web", "/vms/shop"))
+            edited = await virt.domain(web)
+            await virt.pools.undefine("kldload-rpool")
+        assert before
+        assert before.disks == {}
+        assert found.disks == facts(hook).disks == {"vda": "/dev/zvol/rpool/vms/web"}
+        assert 'startupPolicy="optional"' in found.xml
+        assert "kldload-rpool" not in found.xml + hook
+        assert edited
+        assert edited.disks == {"vda": "/dev/zvol/rpool/vms/shop"}
+
+    @pytest.mark.parametrize(
+        ("pool", "volume"), [("default-pool", "web"), ("none", "web"), ("kldload-rpool", "../other/web")]
+    )
+    @in_loop
+    async def test_one_of_another_pool_or_of_none_stays_as_it_is(self, pool: str, volume: str) -> None:
+        named = simple("web").replace("type='block'", "type='volume'")
+        named = named.replace("dev='/dev/zvol/rpool/vms/web'", f"pool='{pool}' volume='{volume}'")
+        async with connected() as connection:
+            virt = Virt(connection)
+            await virt.define(named)
+            await virt.pools.define("kldload-rpool", "/dev/zvol/rpool/vms")
+            found = await virt.domain(uuid_of("web"))
+            await virt.pools.undefine("kldload-rpool")
+        assert found
+        assert found.disks == {}
+        assert volume in found.xml
 
     @in_loop
     async def test_a_definition_is_edited_in_one_call_and_keeps_its_secrets(self) -> None:

@@ -42,15 +42,16 @@ class Hook:
     async def prepare(self, call: Call) -> Answer:
         """Whether a domain may start, with its volumes in place."""
         try:
-            uuid, name, volumes = self._read(call.args[0])
+            xml = self.host.virt.pools.by_device(call.args[0])
+            uuid, name, volumes = self._read(xml)
             self._asked.add(uuid)
             self.unheard.clear()
             what = f"{name} was not started"
-            await self._refuse_files(call.args[0], what)
+            await self._refuse_files(xml, what)
             if volumes:
                 known = self.host.inventory.domains.get(uuid)
                 transient = known is None or not known.persistent
-                asked = Provision(uuid, name, call.args[0], self._seen(uuid), transient)
+                asked = Provision(uuid, name, xml, self._seen(uuid), transient)
                 # What we start ourselves has been looked at, and its job is what holds the VM.
                 if uuid not in self.host.virt.starting:
                     await self._check(what, asked, volumes)

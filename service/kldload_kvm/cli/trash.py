@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..model.errors import InvalidArgument, NotFound
+from ..client.api import Job, Vm
+from ..model.errors import InvalidArgument, KvmError, NotFound
 from ..model.sizes import format_size
 from .common import Command, run
 from .options import Parser, add_common, close, completed
@@ -65,7 +67,7 @@ def act(command: Command) -> int | None:
         show(command)
         return None
     if args.action == "restore":
-        entry = found(args.entry, command.manager.list_trash())
+        entry = awaited(command, args.entry)
         start = partial(command.manager.restore_trash, entry, name=args.name, force=args.force or None)
         return command.operate(start, restored)
     return purge(command)
@@ -104,6 +106,20 @@ def found(wanted: str, entries: list[dict[str, Any]]) -> str:
         raise InvalidArgument(f"{wanted} has {len(ids)} entries in the trash", hint=f"name one: {', '.join(ids)}")
     hint = close(wanted, (each["id"] for each in entries)) or "see: kvm-trash list"
     raise NotFound(f"the trash has no entry {wanted!r}", "it is neither an entry's id nor the name of its VM", hint)
+
+
+def awaited(command: Command, wanted: str) -> str:
+    """As found(); what a job is just moving to the trash is waited for, as of a VM that was undefined a moment ago."""
+    try:
+        return found(wanted, command.manager.list_trash())
+    except NotFound:
+        objects = command.connection.objects(Job, Vm)
+        paths = {vm.path for vm in objects.of(Vm) if vm.name == wanted}
+        for job in objects.of(Job):
+            if job.state in ("running", "undoing") and paths & {*job.objects}:
+                with suppress(KvmError):  # how it ended is told by the trash
+                    job.wait()
+        return found(wanted, command.manager.list_trash())
 
 
 def restored(result: dict[str, Any]) -> str:

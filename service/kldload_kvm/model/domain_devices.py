@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import string
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .domain_xml import add_disk, nvram_source
+from .inventory import device
 
 TARGETS = tuple(f"vd{letter}" for letter in string.ascii_lowercase)
 
@@ -103,6 +104,30 @@ def with_sources(xml: str, moved: Mapping[str, str]) -> str:
     if nvram is not None and (nvram.text or "").strip() in moved:
         nvram.text = moved[(nvram.text or "").strip()]
     return ET.tostring(domain, encoding="unicode")
+
+
+def by_device(xml: str, path_of: Callable[[str], str]) -> str:
+    """With the devices of disks that are named by a storage pool, as Cockpit names them: libvirt finds the same ones
+    when the domain starts. path_of: where a pool's volumes are, or the empty string. Disks elsewhere stay as they are,
+    and so does what is no XML."""
+    if "'volume'" not in xml and '"volume"' not in xml:
+        return xml
+    try:
+        domain = ET.fromstring(xml)
+    except ET.ParseError:
+        return xml
+    changed = False
+    for disk in domain.findall("devices/disk[@type='volume']"):
+        if (source := disk.find("source")) is None:
+            continue
+        parent, name = path_of(source.get("pool", "")), source.get("volume", "")
+        if f"{parent}/".startswith(device("")) and name and "/" not in name:
+            changed = True
+            disk.set("type", "block")
+            for key in ("pool", "volume", "mode"):
+                source.attrib.pop(key, None)
+            source.set("dev", f"{parent}/{name}")
+    return ET.tostring(domain, encoding="unicode") if changed else xml
 
 
 def _attribute(element: ET.Element, tag: str, name: str) -> str:

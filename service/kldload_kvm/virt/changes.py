@@ -9,6 +9,7 @@ import libvirt
 
 from ..model.errors import WrongState
 from .connection import Connection
+from .pools import Pools
 
 T = TypeVar("T")
 
@@ -22,6 +23,7 @@ class Changes:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.pools = Pools(connection)
 
     async def attach(self, uuid: str, xml: str, where: str) -> None:
         """Add a device. where: live or config. Raises WrongState where the VM is not running and it was to be live."""
@@ -47,7 +49,7 @@ class Changes:
         """Define a domain anew, as `change` makes it of its XML. It is read with its secrets, so that it keeps them."""
 
         def work(domain: libvirt.virDomain) -> None:
-            xml = change(domain.XMLDesc(WHOLE))
+            xml = change(self.pools.by_device(domain.XMLDesc(WHOLE), domain.connect()))
             domain.connect().defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
 
         await self._on(uuid, "the domain was not changed", work)

@@ -16,7 +16,6 @@ from ..model.usage import Usage, usage
 from ..waiting import until
 from .changes import Changes
 from .connection import Connection
-from .pools import Pools
 
 GET_INTERFACES = '{"execute": "guest-network-get-interfaces"}'
 AGENT_SECONDS = 5
@@ -53,7 +52,6 @@ class Virt(Changes):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
-        self.pools = Pools(connection)
         self.starting: set[str] = set()
 
     @property
@@ -63,7 +61,7 @@ class Virt(Changes):
     async def domains(self) -> list[Domain]:
         """All domains."""
         return await self.connection.call(
-            "the domains cannot be listed", lambda c: [d for d in map(_record, c.listAllDomains()) if d]
+            "the domains cannot be listed", lambda c: [d for d in map(self._record, c.listAllDomains()) if d]
         )
 
     async def domain(self, uuid: str) -> Domain | None:
@@ -76,7 +74,7 @@ class Virt(Changes):
 
     async def _found(self, called: str, look: Callable[[libvirt.virConnect], libvirt.virDomain]) -> Domain | None:
         try:
-            return await self.connection.call(f"the domain {called} cannot be read", lambda c: _record(look(c)))
+            return await self.connection.call(f"the domain {called} cannot be read", lambda c: self._record(look(c)))
         except NotFound:
             return None
 
@@ -209,35 +207,39 @@ class Virt(Changes):
 
     async def live_xml(self, uuid: str) -> str:
         """The running domain's XML, with its runtime facts (console, VNC port)."""
-        return await self._on(uuid, "the domain's XML cannot be read", lambda d: d.XMLDesc(0))
 
+        def work(domain: libvirt.virDomain) -> str:
+            return self.pools.by_device(domain.XMLDesc(0), domain.connect())
 
-def _record(domain: libvirt.virDomain) -> Domain | None:
-    """A domain read whole; None if it went away meanwhile."""
-    try:
-        persistent = bool(domain.isPersistent())
-        xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0)
-        found = facts(xml)
-        state, reason, *_ = domain.state()
-        return Domain(
-            uuid=domain.UUIDString(),
-            name=domain.name(),
-            state=STATES.get(state, "shutoff"),
-            xml=xml,
-            autostart=bool(domain.autostart()) if persistent else False,
-            persistent=persistent,
-            memory=found.memory,
-            vcpus=found.vcpus,
-            os=found.os,
-            disks=found.disks,
-            cdroms=found.cdroms,
-            networks=found.networks,
-            fault=_fault(domain) if (state, reason) == STOPPED else "",
-        )
-    except libvirt.libvirtError as fault:
-        if fault.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return None
-        raise
+        return await self._on(uuid, "the domain's XML cannot be read", work)
+
+    def _record(self, domain: libvirt.virDomain) -> Domain | None:
+        """A domain read whole; None if it went away meanwhile."""
+        try:
+            persistent = bool(domain.isPersistent())
+            xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0)
+            xml = self.pools.by_device(xml, domain.connect())
+            found = facts(xml)
+            state, reason, *_ = domain.state()
+            return Domain(
+                uuid=domain.UUIDString(),
+                name=domain.name(),
+                state=STATES.get(state, "shutoff"),
+                xml=xml,
+                autostart=bool(domain.autostart()) if persistent else False,
+                persistent=persistent,
+                memory=found.memory,
+                vcpus=found.vcpus,
+                os=found.os,
+                disks=found.disks,
+                cdroms=found.cdroms,
+                networks=found.networks,
+                fault=_fault(domain) if (state, reason) == STOPPED else "",
+            )
+        except libvirt.libvirtError as fault:
+            if fault.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
 
 
 def _fault(domain: libvirt.virDomain) -> str:

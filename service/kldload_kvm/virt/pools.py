@@ -6,11 +6,14 @@ one of that name, and destroys the storage's dataset with all that is in it when
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping
+from contextlib import suppress
 from html import escape
 
 import libvirt
 
+from ..model.domain_devices import by_device
 from .connection import Connection
 
 XML = "<pool type='dir'><name>{}</name><target><path>{}</path></target></pool>"
@@ -21,6 +24,19 @@ class Pools:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._paths: dict[str, str] = {}  # where a pool's volumes are, by its name; of those that domains have named
+
+    def by_device(self, xml: str, conn: libvirt.virConnect | None = None) -> str:
+        """A domain's XML with the devices of disks that it names by a storage pool. conn: whom to ask where those pools
+        are, in a thread of its; else as it was when last asked."""
+
+        def path_of(pool: str) -> str:
+            with suppress(libvirt.libvirtError):  # there is none of that name any more, or no storage driver at all
+                if conn:
+                    self._paths[pool] = _path(conn.storagePoolLookupByName(pool).XMLDesc())
+            return self._paths.get(pool, "")
+
+        return by_device(xml, path_of)
 
     async def all(self) -> Mapping[str, bool]:
         """libvirt's storage pools, and whether each is active."""
@@ -53,3 +69,7 @@ class Pools:
             pool.undefine()
 
         await self.connection.call(f"the storage pool {name} was not undefined", work)
+
+
+def _path(xml: str) -> str:
+    return ET.fromstring(xml).findtext("target/path", "")
