@@ -15,13 +15,13 @@ SCRIPT = string.Template("""\
 # libvirt's qemu hook of kldload-kvm, in /etc/libvirt/hooks/qemu.d. Made from dbus/$interface.xml by
 # dbus/generate.py hook; not edited.
 #
-# Before a domain with volumes below /dev/zvol starts, kldload-kvmd sees to it that they are there, or says why it must
-# not start: what stands on standard error is what the user of virsh sees. Nothing else is asked of anybody, and nothing
-# is ever written to standard output, which libvirt would take for a domain's XML.
+# Before a domain with volumes below /dev/zvol, or of a storage pool, starts, kldload-kvmd sees to it that they are
+# there, or says why it must not start: what stands on standard error is what the user of virsh sees. Nothing else is
+# asked of anybody, and nothing is ever written to standard output, which libvirt would take for a domain's XML.
 
 case $$2/$$3 in prepare/begin | migrate/begin) ;; *) exit 0 ;; esac
 domain=$$(cat)
-case $$domain in */dev/zvol/*) ;; *) exit 0 ;; esac
+case $$domain in */dev/zvol/* | *"type='volume'"*) ;; *) exit 0 ;; esac
 
 if [ "$$2" = migrate ]; then
     # A guest that is migrated here goes on where its memory left off: what is missing must not be made blank for it.

@@ -272,7 +272,9 @@ class Daemon:
         problems = [self.journal.problem] if self.journal.problem else []
         if self.reconciler.problem:
             problems.append(self.reconciler.problem)
-        if not self.facts.libvirt:  # until all is read, a connection is of no use yet
+        if not self.facts.libvirt and self.connection.connected:
+            problems.append("VMs cannot be started or changed yet: libvirt is being asked for them")
+        elif not self.facts.libvirt:
             problems.append(str(self.connection.unavailable("VMs cannot be started or changed")).replace("\n", ": "))
         if self.facts.firmware is None:
             problems.append("no UEFI firmware is installed: apt install ovmf")
@@ -286,7 +288,7 @@ class Daemon:
         self.tally.reloaded("libvirt")
         await self.reconciler.load_domains()
         await self.networks.read()
-        self._set_facts(libvirt=True)
+        self._set_facts(libvirt=self.connection.connected)  # it may be lost again meanwhile
         self.pool_watch.look()
         for id_ in self.inventory.vm_ids():
             vm = self.inventory.vm(id_)

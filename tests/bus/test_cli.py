@@ -234,8 +234,11 @@ def test_a_deleted_vm_is_restored_by_its_entry_or_its_name(standin: Standin) -> 
 def test_what_a_job_is_just_moving_to_the_trash_is_waited_for(
     standin: Standin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of a VM that was undefined a moment ago."""
-    standin.add(f"{ROOT}/job/31", "Job", Id="31", State="running", Objects=[standin.add_vm("shop")])
+    """As of a VM whose domain was undefined a moment ago. Other jobs on it are not waited for."""
+    shop = {"State": "running", "Objects": [standin.add_vm("shop")]}
+    standin.add(f"{ROOT}/job/30", "Job", Id="30", Operation="vm.export", **shop)
+    assert "no entry 'shop'" in run("kvm-trash restore shop").stderr
+    standin.add(f"{ROOT}/job/31", "Job", Id="31", Operation="vm.retire", Description="retire shop", **shop)
     waited = []
 
     async def moved(message: Message, _: dict[str, Variant]) -> dict[str, Variant]:
@@ -245,9 +248,14 @@ def test_what_a_job_is_just_moving_to_the_trash_is_waited_for(
 
     monkeypatch.setattr(standin, "do_Wait", moved)
     assert run("kvm-trash restore web-2").returncode == 4
+    for option in ("--no-wait", "--dry-run"):
+        refused = run(f"kvm-trash restore shop {option}")
+        assert refused.returncode == 4
+        assert "why:  job 31 is about to: retire shop\n  hint: kvm-job wait 31" in refused.stderr
     assert waited == []
-    assert run("kvm-trash restore shop --no-wait").returncode == 0
-    assert waited == [f"{ROOT}/job/31"]
+    done = run("kvm-trash restore shop")
+    assert waited[0] == f"{ROOT}/job/31"
+    assert "waiting for job 31: retire shop" in done.stderr
 
 
 def test_a_purge_names_entries_or_takes_what_is_due(standin: Standin) -> None:

@@ -68,7 +68,7 @@ async def test_a_disk_that_is_a_file_among_the_devices_is_refused(monkeypatch: p
 
 
 @in_loop
-async def test_a_disk_that_is_named_by_a_pool_is_looked_at_as_by_its_device() -> None:
+async def test_a_disk_that_is_named_by_a_pool_is_looked_at_as_by_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Cockpit names the disks that it adds."""
     async with serving() as served:
         await served.vm("web")
@@ -80,6 +80,10 @@ async def test_a_disk_that_is_named_by_a_pool_is_looked_at_as_by_its_device() ->
         assert await prepare(served, named) == ""
         refusal = await prepare(served, named.replace('volume="web"', 'volume="none"'))
         assert "its volume rpool/vms/none is not there" in refusal
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "is_file", lambda path: str(path) == "/dev/zvol/rpool/vms/none")
+            refusal = await prepare(served, named.replace('volume="web"', 'volume="none"'))
+        assert "is a file in memory, and no volume" in refusal
         served.host.inventory.put_domain(domain("thief", "running", xml))
         served.host.zfs.open.add("rpool/vms/web")
         assert "is in use by thief" in await prepare(served, named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def vm(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
     run("systemctl", "stop", "kldload-kvm-snapshot.timer")  # to install the package anew starts it
     run("virsh", "net-start", "default", check=False)  # virsh start does not, and a test before may have stopped it
     if something_is_left():
+        warnings.warn("the test before has left something", stacklevel=1)
         remove_everything()
         wait_until(nothing_on_the_bus, 120, "the service sees that what another test left is gone")
 

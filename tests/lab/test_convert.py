@@ -53,7 +53,7 @@ LOADER = f"""<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.f
 def define(*disks: str, name: str = "old", loader: str = "", firmware: str = "") -> None:
     text = XML.format(name=name, disks="".join(disks), loader=loader, firmware=firmware)
     run("virsh", "define", "/dev/stdin", stdin=text)
-    wait_until(lambda: name in {each["name"]["data"] for each in foreign()}, 60, f"{name} is listed as foreign")
+    wait_until(lambda: name in {each["name"]["data"] for each in foreign()}, 45, f"{name} is listed as foreign")
 
 
 def disk(kind: str, path: Path, target: str) -> str:
@@ -266,10 +266,10 @@ def test_cancelled_in_the_middle_nothing_is_left_of_it(large: Path) -> None:
     define(disk("qcow2", large, "vda"))
     before, was = sums(), definition()
     job = json.loads(run("kvm-adopt", "old", "--no-wait", "--json").stdout)["job"]
-    wait_until(copying, 60, "the disk is copied")
-    wait_until(lambda: int(str(get(f"{ROOT}/job/{job}", "Job", "BytesTotal"))) == 300 * MIB, 60, "bytes are counted")
+    wait_until(copying, 45, "the disk is copied")
+    wait_until(lambda: int(str(get(f"{ROOT}/job/{job}", "Job", "BytesTotal"))) == 300 * MIB, 45, "bytes are counted")
     run("kvm-job", "cancel", job)
-    wait_until(lambda: volumes() == [] and not copying(), 60, "nothing is left of it")
+    wait_until(lambda: volumes() == [] and not copying(), 45, "nothing is left of it")
     assert (sums(), definition()) == (before, was)
     assert list(Path("/run/kldload-kvm/image").iterdir()) == []
 
@@ -279,7 +279,7 @@ def test_started_in_the_middle_it_stays_what_it_was(large: Path) -> None:
     define(disk("qcow2", large, "vda"))
     was = definition()
     job = json.loads(run("kvm-adopt", "old", "--no-wait", "--json").stdout)["job"]
-    wait_until(copying, 60, "the disk is copied")
+    wait_until(copying, 45, "the disk is copied")
     run("virsh", "start", "old")
     done = run("kvm-job", "wait", job, check=False)
     assert done.returncode != 0

@@ -18,9 +18,9 @@ def start_and_stop(count: int) -> None:
     before = held()
     for number in range(count):
         run("virsh", "start", "web-1", timeout=90)
-        wait_until(lambda: state("web-1") == "running", 60, f"start {number} is on the bus")
+        wait_until(lambda: state("web-1") == "running", 45, f"start {number} is on the bus")
         run("virsh", "destroy", "web-1", timeout=90)
-        wait_until(lambda: state("web-1") == "shutoff", 60, f"stop {number} is on the bus")
+        wait_until(lambda: state("web-1") == "shutoff", 45, f"stop {number} is on the bus")
     wait_until(lambda: held() <= before, 30, f"the service has no more open than {before}")
     assert run("pgrep", "-c", "busctl", check=False).stdout.strip() == "0"
     wait_until_the_bus_is_right(10, f"it was started {count} times")

@@ -146,13 +146,15 @@ def started(scene: Scene, known: set[str]) -> str:
         if "disconnected from message bus without replying" not in str(unanswered):
             raise
 
-    def new() -> set[str]:
-        with suppress(AssertionError):  # to start it may take longer than the bus waits for that
-            return set(jobs_on_the_bus()) - known
-        return set()
+    new: set[str] = set()
 
-    wait_until(new, 120, "the next daemon knows of the job")
-    (job,) = new()
+    def found() -> bool:
+        with suppress(AssertionError):  # to start it may take longer than the bus waits for that
+            new.update(set(jobs_on_the_bus()) - known)
+        return bool(new)
+
+    wait_until(found, 120, "the next daemon knows of the job")
+    (job,) = new
     return job
 
 

@@ -164,24 +164,24 @@ def test_what_others_do_is_seen(vm: Callable[..., str]) -> None:
     vm("web-1")
     path = find("web-1")
     run("virsh", "start", "web-1")
-    wait_until(lambda: get(path, "Vm", "State") == "running", 60, "the start by virsh is seen")
+    wait_until(lambda: get(path, "Vm", "State") == "running", 45, "the start by virsh is seen")
     run("virsh", "destroy", "web-1")
     run("zfs", "snapshot", "rpool/vms/web-1@by-hand")
-    wait_until(lambda: get(path, "Vm", "SnapshotCount") == 1, 60, "the snapshot by zfs is seen")
+    wait_until(lambda: get(path, "Vm", "SnapshotCount") == 1, 45, "the snapshot by zfs is seen")
     listed = json.loads(run("kvm-snap", "web-1", "list", "--json").stdout)
     assert "foreign" in json.dumps(listed)
     refused = run("kvm-snap", "web-1", "rollback", check=False)
     assert refused.returncode != 0
     run("kvm-snap", "web-1", "rollback", "@by-hand")
     run("virsh", "net-destroy", "default")
-    wait_until(lambda: "network default" in planned("kvm-vm", "start", "web-1"), 60, "a start would start its network")
+    wait_until(lambda: "network default" in planned("kvm-vm", "start", "web-1"), 45, "a start would start its network")
     assert planned("kvm-create", "web-2", "--network", "bridge=br-lab") == ""
     run("ip", "link", "add", "br-lab", "type", "bridge")
     try:
-        wait_until(lambda: planned("kvm-create", "web-2", "--network", "bridge=br-lab"), 60, "the bridge is known")
+        wait_until(lambda: planned("kvm-create", "web-2", "--network", "bridge=br-lab"), 45, "the bridge is known")
     finally:
         run("ip", "link", "delete", "br-lab")
-    wait_until(lambda: not planned("kvm-create", "web-2", "--network", "bridge=br-lab"), 60, "it is known to be gone")
+    wait_until(lambda: not planned("kvm-create", "web-2", "--network", "bridge=br-lab"), 45, "it is known to be gone")
 
 
 def planned(*command: str) -> str:

@@ -41,7 +41,7 @@ EXTENT = os.environ.get("LIFE_MATRIX", "some")
 SEED = os.environ.get("LIFE_MATRIX_SEED", "1")
 SAMPLE = {"off": 1, "running": 1, "paused": 1, "template": 1}
 """Cells of each state in `make test`; one that runs costs a core."""
-SOON, UNTOLD, RETIRED = 60.0, 90.0, 5.0
+SOON, UNTOLD, RETIRED = 45.0, 90.0, 5.0
 """Seconds: until the bus is right (on an emulated bench); of what neither ZFS nor libvirt tells; and until volumes
 would have been retired."""
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(GIVEN_UP * 4)]

@@ -156,8 +156,8 @@ def test_snapshots_and_what_others_do(vm: Callable[..., str]) -> None:
     print(f"a foreign snapshot was on the bus {lag:.3f} s after ZFS had it")
     assert 0 < lag < 10
     run("virsh", "desc", "met-web", "--config", "--title", "changed")
-    wait_until(lambda: row("event", source="libvirt")["events"] > before["libvirt"]["events"], 60, "libvirt was heard")
-    wait_until(lambda: row("event", source="libvirt")["measured"] > before["libvirt"]["measured"], 60, "it is measured")
+    wait_until(lambda: row("event", source="libvirt")["events"] > before["libvirt"]["events"], 45, "libvirt was heard")
+    wait_until(lambda: row("event", source="libvirt")["measured"] > before["libvirt"]["measured"], 45, "it is measured")
     run("zfs", "create", "-s", "-V", "16M", "rpool/vms/met-foreign")
     wait_until(lambda: row("event", source="udev")["events"] > before["udev"]["events"], 30, "udev was heard")
 
@@ -177,7 +177,7 @@ def test_a_reader_of_events_that_ended_is_a_reload(vm: Callable[..., str]) -> No
     readers = [each for each in children if b"events" in command_of(each)]
     assert len(readers) == 1
     os.kill(int(readers[0]), signal.SIGKILL)
-    wait_until(lambda: row("reload", reason="reader")["count"] == before + 1, 60, "it is counted")
+    wait_until(lambda: row("reload", reason="reader")["count"] == before + 1, 45, "it is counted")
 
 
 @pytest.mark.soak
@@ -227,7 +227,7 @@ def test_while_libvirt_is_away_the_rest_is_told_and_why(vm: Callable[..., str]) 
     finally:
         run("systemctl", "start", *SOCKETS, "libvirtd.service")
     before = row("reload", reason="libvirt")["count"]
-    wait_until(lambda: told("usage")["usage"], 60, "what it uses is told again")
+    wait_until(lambda: told("usage")["usage"], 45, "what it uses is told again")
     assert before >= 1
 
 
@@ -323,7 +323,7 @@ def test_a_service_that_is_stopped_is_not_started_for_it(textfiles: None) -> Non
         assert run("systemctl", "is-active", "kldload-kvmd", check=False).stdout == "inactive\n"
     finally:
         run("systemctl", "start", "kldload-kvmd")
-    wait_until(lambda: row("service")["libvirt-connected"], 60, "the service is connected to libvirt")
+    wait_until(lambda: row("service")["libvirt-connected"], 45, "the service is connected to libvirt")
 
 
 @pytest.mark.soak

@@ -18,6 +18,10 @@ DOMAIN = """<domain type='qemu'><name>new</name><memory unit='MiB'>128</memory><
   <devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{}'/>
   <target dev='vda' bus='virtio'/></disk></devices></domain>
 """
+NAMED = """<domain type='qemu'><name>thief</name><memory unit='MiB'>128</memory><os><type arch='x86_64'>hvm</type></os>
+  <devices><disk type='volume' device='disk'><driver name='qemu' type='raw'/><source pool='{}' volume='web-1'/>
+  <target dev='vda' bus='virtio'/></disk></devices></domain>
+"""
 
 
 def virsh(*words: str) -> str:
@@ -117,7 +121,13 @@ def test_a_domain_that_names_its_disk_by_the_pool_is_the_vm_s(pool: str) -> None
     assert "volume='web-2'" in run("virsh", "dumpxml", "--inactive", "web-2").stdout
     time.sleep(3)
     assert [(each["State"]["data"], each["Problem"]["data"]) for each in vms()] == [("shutoff", "")] * 2
-    assert "denied" in virsh("start", "web-2")
+    run("virsh", "start", "web-1")
+    run("virsh", "define", "/dev/stdin", stdin=NAMED.format(pool))
+    assert "its volume rpool/vms/web-1 is in use by web-1, which is running" in virsh("start", "thief")
+    virsh("undefine", "thief")
+    run("virsh", "destroy", "web-1")
+    virsh("start", "web-2")
+    assert domains()["web-2"] == "shut off", "as docs/libvirt.md says"
     run("kvm-vm", "rename", "web-2", "shop")
     assert f"dev='{DEVICE}shop'" in run("virsh", "dumpxml", "--inactive", "shop").stdout
     run("virsh", "start", "shop")

@@ -96,7 +96,7 @@ def test_libvirt_is_found_where_its_own_configuration_says(vm: Callable[..., str
     """Started by its socket, and restarted, there."""
     vm("base", "--template")
     with at_another_socket():
-        wait_until(connected, 60, "the service is connected to libvirt")
+        wait_until(connected, 45, "the service is connected to libvirt")
         assert not Path("/run/libvirt/libvirt-sock").exists()
         vm("web-1")
         run("kvm-clone", "base", "web-2")
@@ -108,6 +108,6 @@ def test_libvirt_is_found_where_its_own_configuration_says(vm: Callable[..., str
         assert domains() == {"base": "shut off", "web-1": "running", "web-2": "shut off"}
         run("kvm-snap", "web-1", "@one")
         run("virsh", "destroy", "web-1")
-        wait_until(lambda: get(find("web-1"), "Vm", "State") == "shutoff", 60, "the bus says that it is off")
+        wait_until(lambda: get(find("web-1"), "Vm", "State") == "shutoff", 45, "the bus says that it is off")
     well_again()
     assert set(domains()) == {"base", "web-1", "web-2"}

@@ -106,7 +106,7 @@ def test_what_somebody_reads_is_not_destroyed_in_part_and_keeps_nothing_else(vm:
         run("kvm-delete", name)
     for entry in entries():
         run("zfs", "set", "org.kldload.kvm:since=1700000000", entry["dataset"])
-    wait_until(lambda: all(each["due"] for each in entries()), 60, "the service sees that the entries are older now")
+    wait_until(lambda: all(each["due"] for each in entries()), 45, "the service sees that the entries are older now")
     (read,) = (each for each in entries() if each["vm"] == "web-1")
     before = guids(read["dataset"])
     device = Path(f"/dev/zvol/{read['dataset']}/web-1.nvram")
@@ -132,7 +132,7 @@ def test_the_timer_purges_what_has_waited_long_enough(vm: Callable[..., str]) ->
     (entry,) = entries()
     assert not entry["due"]
     run("zfs", "set", "org.kldload.kvm:since=1700000000", entry["dataset"])
-    wait_until(lambda: entries()[0]["due"], 60, "the service sees that the entry is older now")
+    wait_until(lambda: entries()[0]["due"], 45, "the service sees that the entry is older now")
     run("systemctl", "start", "kldload-kvm-trash.service")
     assert entries() == []
     assert not [name for name in datasets() if "web-1" in name]

@@ -56,6 +56,17 @@ def test_other_operations_ask_nobody_and_hinder_nothing(tmp_path: Path, operatio
     assert not (tmp_path / "called").exists()
 
 
+def test_a_domain_whose_volumes_a_pool_names_is_asked_about(tmp_path: Path) -> None:
+    named = OURS.replace("type='block'", "type='volume'").replace(
+        "dev='/dev/zvol/rpool/vms/web'", "pool='p' volume='web'"
+    )
+    done = hook(tmp_path, """echo 's "web was not started: it is a template"'""", domain=named)
+    assert (done.returncode, done.stderr) == (1, "web was not started: it is a template\n")
+    assert hook(tmp_path, "exit 1", domain=named).returncode == 0, (
+        "nobody answers, and no device is known to be missing"
+    )
+
+
 def test_a_domain_without_volumes_of_zfs_asks_nobody(tmp_path: Path) -> None:
     done = hook(tmp_path, "exit 1", domain=DOMAIN.format("/var/lib/libvirt/images/web.qcow2"))
     assert (done.returncode, done.stdout) == (0, "")

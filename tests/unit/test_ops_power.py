@@ -20,7 +20,7 @@ VOLUMES = ("rpool/vms/web", "rpool/vms/web.nvram")
 ALLOWED: dict[type[PowerRequest], tuple[Step, set[str]]] = {
     Start: (StartDomain(*WEB, VOLUMES), {"shutoff", "crashed"}),
     Shutdown: (ShutDown(*WEB, 300), {"running", "shutdown", "suspended"}),
-    PowerOff: (ForceOff(*WEB, VOLUMES), {"running", "paused", "shutdown", "suspended", "crashed"}),
+    PowerOff: (ForceOff(*WEB), {"running", "paused", "shutdown", "suspended", "crashed"}),
     Reboot: (ChangePower(*WEB, "reboot"), {"running"}),
     Pause: (ChangePower(*WEB, "pause"), {"running"}),
     Resume: (ChangePower(*WEB, "resume"), {"paused"}),

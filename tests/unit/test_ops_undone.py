@@ -66,6 +66,7 @@ from kldload_kvm.ops.template import SetTemplate
 from kldload_kvm.steps import guests
 from kldload_kvm.steps import host as host_room
 from kldload_kvm.steps import images as image_steps
+from kldload_kvm.steps.domains import ForceOff
 from loops import in_loop
 from memory_host import Guest, MemoryHost
 from memory_zfs import Set
@@ -791,6 +792,20 @@ async def test_undoing_what_was_never_done_is_harmless(case: Case) -> None:
         if step.reversible and step.kind not in ("domain.force-off", "volume.set-property", "domain.autostart"):
             await step.undo(host, Run("5f3a", index, {}, lambda done, total: None))
     assert differences(picture(host), before) == []
+
+
+@in_loop
+async def test_a_vm_that_was_forced_off_starts_again_though_a_volume_that_it_does_not_use_has_no_device() -> None:
+    host = MemoryHost()
+    await host.prepare()
+    await web(host, state="running")
+    (uuid,) = host.memory_virt.guests
+    step = ForceOff(uuid, "web", ("rpool/vms/never", "rpool/vms/web"))
+    run = Run("5f3a", 0, {}, lambda done, total: None)
+    await step.do(host, run)
+    assert await host.virt.state(uuid) == "shutoff"
+    await step.undo(host, run)
+    assert await host.virt.state(uuid) == "running"
 
 
 class TestContents:

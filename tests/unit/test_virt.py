@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -16,7 +17,7 @@ import libvirt_qemu
 import pytest
 
 from kldload_kvm.model import domain_resources
-from kldload_kvm.model.domain_xml import facts
+from kldload_kvm.model.domain_devices import by_device
 from kldload_kvm.model.errors import (
     Busy,
     GuestFailed,
@@ -33,6 +34,7 @@ from kldload_kvm.virt.agent import Agent
 from kldload_kvm.virt.connection import Connection
 from kldload_kvm.virt.domains import Virt
 from kldload_kvm.virt.errors import error_from
+from kldload_kvm.virt.pools import Pools
 from kldload_kvm.waiting import until
 from loops import in_loop
 from world import uuid_of
@@ -52,6 +54,15 @@ def simple(name: str) -> str:
 def without_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pretended hypervisor knows no flags of undefine."""
     monkeypatch.setattr(domains, "UNDEFINE", 0)
+
+
+POOL = "<name>p</name><target><path>/dev/zvol/rpool/vms</path></target>"
+
+
+def by_pool(pool: str, volume: str) -> str:
+    """A domain whose disk is named by a storage pool."""
+    named = simple("web").replace("type='block'", "type='volume'")
+    return named.replace("dev='/dev/zvol/rpool/vms/web'", f"pool='{pool}' volume='{volume}'")
 
 
 @asynccontextmanager
@@ -535,48 +546,50 @@ class TestAgent:
 class TestChanges:
     """What is changed of a domain. The pretended hypervisor knows some of it; the bench knows all."""
 
+    @pytest.mark.parametrize(
+        "layout", ["<pool type='zfs'>{}</pool>", "<poolstate><pool type='dir'>{}</pool></poolstate>"]
+    )
     @in_loop
-    async def test_a_disk_that_is_named_by_a_pool_is_known_by_its_device_and_defined_so(self) -> None:
-        """As Cockpit names the disks that it adds."""
-        named = simple("web").replace("type='block'", "type='volume'")
-        named = named.replace(
-            "dev='/dev/zvol/rpool/vms/web'", "pool='kldload-rpool' volume='web' startupPolicy='optional'"
-        )
+    async def test_a_disk_that_is_named_by_a_pool_is_known_by_its_device_and_defined_so(
+        self, tmp_path: Path, layout: str
+    ) -> None:
+        """As Cockpit names the disks that it adds. The layouts are those of libvirt's two files."""
         async with connected() as connection:
             virt, web = Virt(connection), uuid_of("web")
-            await virt.define(named)
+            virt.pools = Pools(connection, (tmp_path / "none", tmp_path))
+            await virt.define(by_pool("kldload-rpool", "web").replace("<source ", "<source startupPolicy='optional' "))
             before = await virt.domain(web)
-            await virt.pools.define("kldload-rpool", "/dev/zvol/rpool/vms")
-            assert virt.pools.by_device(named) == named, "nobody has asked yet, and the hook must not"
-            (found,) = [each for each in await virt.domains() if each.uuid == web]
-            hook = virt.pools.by_device(named)
+            (tmp_path / "kldload-rpool.xml").write_text(layout.format(POOL))
+            found = await virt.domain(web)
             await virt.edit(web, lambda xml: xml.replace("/vms/web", "/vms/shop"))
+            (tmp_path / "kldload-rpool.xml").unlink()
             edited = await virt.domain(web)
-            await virt.pools.undefine("kldload-rpool")
         assert before
         assert before.disks == {}
-        assert found.disks == facts(hook).disks == {"vda": "/dev/zvol/rpool/vms/web"}
+        assert found
+        assert found.disks == {"vda": "/dev/zvol/rpool/vms/web"}
         assert 'startupPolicy="optional"' in found.xml
-        assert "kldload-rpool" not in found.xml + hook
+        assert "kldload-rpool" not in found.xml
         assert edited
         assert edited.disks == {"vda": "/dev/zvol/rpool/vms/shop"}
 
     @pytest.mark.parametrize(
-        ("pool", "volume"), [("default-pool", "web"), ("none", "web"), ("kldload-rpool", "../other/web")]
+        ("pool", "volume"),
+        [("elsewhere", "web"), ("none", "web"), ("damaged", "web"), ("../rpool", "web"), ("rpool", "../other/web")],
     )
     @in_loop
-    async def test_one_of_another_pool_or_of_none_stays_as_it_is(self, pool: str, volume: str) -> None:
-        named = simple("web").replace("type='block'", "type='volume'")
-        named = named.replace("dev='/dev/zvol/rpool/vms/web'", f"pool='{pool}' volume='{volume}'")
-        async with connected() as connection:
-            virt = Virt(connection)
-            await virt.define(named)
-            await virt.pools.define("kldload-rpool", "/dev/zvol/rpool/vms")
-            found = await virt.domain(uuid_of("web"))
-            await virt.pools.undefine("kldload-rpool")
-        assert found
-        assert found.disks == {}
-        assert volume in found.xml
+    async def test_one_of_another_pool_or_of_none_stays_as_it_is(self, tmp_path: Path, pool: str, volume: str) -> None:
+        folder = tmp_path / "storage"
+        folder.mkdir()
+        for place in (tmp_path, folder):
+            (place / "rpool.xml").write_text(f"<pool>{POOL}</pool>")
+        (folder / "elsewhere.xml").write_text("<pool><target><path>/srv/images</path></target></pool>")
+        (folder / "damaged.xml").write_text("<pool>")
+        named = by_pool(pool, volume)
+        assert Pools(Connection("test:///default"), (folder,)).by_device(named) == named
+
+    def test_what_is_no_xml_stays_as_it_is(self, tmp_path: Path) -> None:
+        assert by_device("<disk type='volume'", lambda pool: "/dev/zvol/rpool/vms") == "<disk type='volume'"
 
     @in_loop
     async def test_a_definition_is_edited_in_one_call_and_keeps_its_secrets(self) -> None:

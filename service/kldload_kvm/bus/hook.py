@@ -88,7 +88,7 @@ class Hook:
     async def _refuse_files(self, xml: str, what: str) -> None:
         """A pool of ours lets libvirt make files where only devices should be. Raises WrongState for such a disk: it is
         in memory, and gone with the next start of the host."""
-        for path in files(xml):
+        for path in {*files(xml), *sources(xml)}:
             if path.startswith(device("")) and await asyncio.to_thread(Path(path).is_file):
                 hint = "make a volume for it: kvm-create, or zfs create -V; and then remove that file"
                 raise WrongState(what, f"its disk {path} is a file in memory, and no volume", hint)

@@ -35,6 +35,9 @@ Bring back a deleted VM with its snapshots and its domain, or the state that a r
 waits in the trash instead. A disk that was taken from a VM is attached to it again, at once if it runs. Passwords that
 libvirt does not show were not kept."""
 
+MOVING = ("vm.delete", "vm.retire", "vm.end", "vm.rollback", "vm.detach-disk")
+"""Operations that make an entry."""
+
 
 def parser() -> argparse.ArgumentParser:
     made = Parser("kvm-trash", description=DESCRIPTION, examples=EXAMPLES)
@@ -109,16 +112,22 @@ def found(wanted: str, entries: list[dict[str, Any]]) -> str:
 
 
 def awaited(command: Command, wanted: str) -> str:
-    """As found(); what a job is just moving to the trash is waited for, as of a VM that was undefined a moment ago."""
+    """As found(); what a job is just moving to the trash is waited for, unless nothing is to be waited for."""
     try:
         return found(wanted, command.manager.list_trash())
-    except NotFound:
+    except NotFound as error:
         objects = command.connection.objects(Job, Vm)
         paths = {vm.path for vm in objects.of(Vm) if vm.name == wanted}
         for job in objects.of(Job):
-            if job.state in ("running", "undoing") and paths & {*job.objects}:
-                with suppress(KvmError):  # how it ended is told by the trash
-                    job.wait()
+            if job.state != "running" or job.operation not in MOVING or not paths & {*job.objects}:
+                continue
+            if command.args.no_wait or command.args.dry_run:
+                raise NotFound(
+                    error.what, f"job {job.id} is about to: {job.description}", f"kvm-job wait {job.id}"
+                ) from error
+            command.note(f"waiting for job {job.id}: {job.description}")
+            with suppress(KvmError):  # how it ended is told by the trash
+                job.wait()
         return found(wanted, command.manager.list_trash())
 
 

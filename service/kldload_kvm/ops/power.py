@@ -84,7 +84,7 @@ class PowerOff(PowerRequest):
     doing = "forced off"
 
     def steps(self, view: View, vm: Vm, domain: Domain) -> tuple[Step, ...]:
-        return (ForceOff(domain.uuid, vm.name, tuple(each.name for each in vm.volumes)),)
+        return (ForceOff(domain.uuid, vm.name),)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..engine.plan import LookingStep, Run, Step, step_kind
 from ..model import properties
 from ..model.domain_xml import facts, for_restore, interface_count, macs_of, restored, unpack, without_secrets
-from ..model.errors import NotFound, WrongState
+from ..model.errors import NotFound, TimedOut, WrongState
 from ..model.inventory import OFF, device
 from .host import Host
 
@@ -155,7 +156,9 @@ class RestoreDefinition(DomainStep):
         """What is kept with the snapshot, for the VM as it is called now; empty if nothing can be read of it."""
         try:
             kept = await host.zfs.get(f"{self.dataset}@{self.snapshot}", properties.DOMAIN)
-            return "" if kept == "-" else restored(unpack(kept), name=self.name, uuid=self.uuid)
+            if kept == "-":
+                return ""
+            return host.virt.pools.by_device(restored(unpack(kept), name=self.name, uuid=self.uuid))
         except (ValueError, NotFound):
             return ""
 
@@ -194,7 +197,9 @@ class StartDomain(DomainStep):
         return f"start {self.name}"
 
     async def do(self, host: Host, run: Run) -> None:
-        await _start(host, self.uuid, self.datasets)
+        for dataset in self.datasets:
+            await host.devices.wait(dataset)
+        await host.virt.start(self.uuid)
 
     async def done(self, host: Host, run: Run) -> bool:
         return await host.virt.state(self.uuid) != "shutoff"
@@ -221,13 +226,10 @@ class ForceOff(DomainStep):
 
     async def undo(self, host: Host, run: Run) -> None:
         if await self.done(host, run):
-            await _start(host, self.uuid, self.datasets)
-
-
-async def _start(host: Host, uuid: str, datasets: tuple[str, ...]) -> None:
-    for dataset in datasets:
-        await host.devices.wait(dataset)
-    await host.virt.start(uuid)
+            for dataset in self.datasets:
+                with suppress(TimedOut):  # it may start without: libvirt refuses what it cannot open
+                    await host.devices.wait(dataset)
+            await host.virt.start(self.uuid)
 
 
 @step_kind

@@ -49,7 +49,7 @@ class Changes:
         """Define a domain anew, as `change` makes it of its XML. It is read with its secrets, so that it keeps them."""
 
         def work(domain: libvirt.virDomain) -> None:
-            xml = change(self.pools.by_device(domain.XMLDesc(WHOLE), domain.connect()))
+            xml = change(self.pools.by_device(domain.XMLDesc(WHOLE)))
             domain.connect().defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
 
         await self._on(uuid, "the domain was not changed", work)

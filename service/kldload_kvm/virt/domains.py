@@ -207,19 +207,15 @@ class Virt(Changes):
 
     async def live_xml(self, uuid: str) -> str:
         """The running domain's XML, with its runtime facts (console, VNC port)."""
-
-        def work(domain: libvirt.virDomain) -> str:
-            return self.pools.by_device(domain.XMLDesc(0), domain.connect())
-
-        return await self._on(uuid, "the domain's XML cannot be read", work)
+        xml = await self._on(uuid, "the domain's XML cannot be read", lambda d: d.XMLDesc(0))
+        return self.pools.by_device(xml)
 
     def _record(self, domain: libvirt.virDomain) -> Domain | None:
         """A domain read whole; None if it went away meanwhile."""
         try:
             persistent = bool(domain.isPersistent())
             xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else 0)
-            xml = self.pools.by_device(xml, domain.connect())
-            found = facts(xml)
+            found = facts(xml := self.pools.by_device(xml))
             state, reason, *_ = domain.state()
             return Domain(
                 uuid=domain.UUIDString(),

@@ -10,33 +10,40 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from contextlib import suppress
 from html import escape
+from pathlib import Path
 
 import libvirt
 
 from ..model.domain_devices import by_device
 from .connection import Connection
 
+FILES = Path("/run/libvirt/storage"), Path("/etc/libvirt/storage")
+"""Where libvirt keeps what it knows of active pools, and of those that are defined."""
 XML = "<pool type='dir'><name>{}</name><target><path>{}</path></target></pool>"
 
 
 class Pools:
     """The calls, over one connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, files: tuple[Path, ...] = FILES) -> None:
         self.connection = connection
-        self._paths: dict[str, str] = {}  # where a pool's volumes are, by its name; of those that domains have named
+        self._files = files
 
-    def by_device(self, xml: str, conn: libvirt.virConnect | None = None) -> str:
-        """A domain's XML with the devices of disks that it names by a storage pool. conn: whom to ask where those pools
-        are, in a thread of its; else as it was when last asked."""
+    def by_device(self, xml: str) -> str:
+        """A domain's XML with the devices of disks that it names by a storage pool.
 
-        def path_of(pool: str) -> str:
-            with suppress(libvirt.libvirtError):  # there is none of that name any more, or no storage driver at all
-                if conn:
-                    self._paths[pool] = _path(conn.storagePoolLookupByName(pool).XMLDesc())
-            return self._paths.get(pool, "")
+        Where that pool is, libvirt's files tell, of an active one and of one that is only defined: libvirt itself must
+        not be asked from its hook, and answers late while such a pool is being refreshed."""
+        return by_device(xml, self._path)
 
-        return by_device(xml, path_of)
+    def _path(self, pool: str) -> str:
+        if "/" in pool:
+            return ""
+        for folder in self._files:
+            with suppress(OSError, ET.ParseError):
+                if path := ET.parse(folder / f"{pool}.xml").findtext(".//target/path"):
+                    return path
+        return ""
 
     async def all(self) -> Mapping[str, bool]:
         """libvirt's storage pools, and whether each is active."""
@@ -69,7 +76,3 @@ class Pools:
             pool.undefine()
 
         await self.connection.call(f"the storage pool {name} was not undefined", work)
-
-
-def _path(xml: str) -> str:
-    return ET.fromstring(xml).findtext("target/path", "")
