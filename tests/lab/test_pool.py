@@ -106,6 +106,7 @@ def test_undefined_with_all_its_storage_it_waits_in_the_trash(pool: str) -> None
     run("virsh", "start", "web-2")
 
 
+@pytest.mark.timeout(600)
 def test_a_domain_that_names_its_disk_by_the_pool_is_the_vm_s(pool: str) -> None:
     """As Cockpit does for disks that it adds. libvirt takes the volume for a file, and does not start it."""
     whole = run("virsh", "dumpxml", "--inactive", "web-2").stdout
