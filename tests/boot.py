@@ -23,6 +23,7 @@ from host import (
     digest,
     domains,
     get,
+    libvirt_is_there,
     nothing_on_the_bus,
     remove_everything,
     run,
@@ -94,7 +95,7 @@ def look(way: str) -> dict[str, object]:
 
 def _served(way: str) -> list[str]:
     """What is wrong with what the service knows, and with the order in which things started."""
-    wait_until(lambda: get(ROOT, "Manager", "LibvirtVersion"), 120, "the service is connected to libvirt")
+    libvirt_is_there()
     wait_until(lambda: len(vms()) == len(NAMES) + 1, 60, "all VMs are on the bus")
     states = {each["Name"]["data"]: each["State"]["data"] for each in vms()}
     wrong = [f"{name} is {states[name]} on the bus" for name in NAMES if states[name] != "running"]

@@ -130,6 +130,13 @@ def fingerprint() -> dict[str, object]:
     }
 
 
+def changed(before: dict[str, object]) -> set[str]:
+    """What of a fingerprint is not as it was. A job's readings may still be under way when it has ended: their
+    processes ("children") and pipes ("fds")."""
+    now = fingerprint()
+    return {key for key in before if before[key] != now[key]}
+
+
 def settled() -> dict[str, object]:
     """The fingerprint, once nothing of earlier jobs is under way: the service reads once more what they touched."""
     before, end = fingerprint(), time.monotonic() + 120
@@ -205,9 +212,9 @@ def release_holds() -> None:
             run("zfs", "release", hold.split("\t")[1], name)
 
 
-def something_is_left() -> bool:
-    """Whether there is any domain, or any volume."""
-    return bool(run("virsh", "list", "--all", "--name").stdout.split() or below("rpool/vms", "vmpool/vms"))
+def left_behind() -> list[str]:
+    """All domains and volumes that there are."""
+    return [*run("virsh", "list", "--all", "--name").stdout.split(), *below("rpool/vms", "vmpool/vms")]
 
 
 def undefine(*names: str) -> None:

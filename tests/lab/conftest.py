@@ -10,11 +10,11 @@ import pytest
 
 from host import (
     SETUP,
+    left_behind,
     libvirt_is_there,
     nothing_on_the_bus,
     remove_everything,
     run,
-    something_is_left,
     wait_until,
 )
 
@@ -43,8 +43,8 @@ def vm(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
     made: list[str] = []
     run("systemctl", "stop", "kldload-kvm-snapshot.timer")  # to install the package anew starts it
     run("virsh", "net-start", "default", check=False)  # virsh start does not, and a test before may have stopped it
-    if something_is_left():
-        warnings.warn("the test before has left something", stacklevel=1)
+    if left := left_behind():
+        warnings.warn(f"the test before {request.node.name} has left {', '.join(left)}", stacklevel=1)
         remove_everything()
         wait_until(nothing_on_the_bus, 120, "the service sees that what another test left is gone")
 

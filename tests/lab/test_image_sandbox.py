@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import image_files as files
-from host import fingerprint, run, settled, wait_until
+from host import changed, run, settled, wait_until
 
 RUNS = Path("/run/kldload-kvm/image")
 VOLUMES = ("rpool/vms/lab-own", "rpool/vms/lab-other")
@@ -168,9 +168,3 @@ def test_a_helper_taken_over_is_not_believed(other: Path, tmp_path: Path, does: 
     assert said in done.stderr
     wait_until(lambda: changed(before) <= {"files", "mark"}, 60, "all is as it was, but for the journal")
     assert list(RUNS.iterdir()) == []
-
-
-def changed(before: dict[str, object]) -> set[str]:
-    """A job's readings may still be under way when it has ended: their processes and pipes."""
-    now = fingerprint()
-    return {key for key in before if before[key] != now[key]}

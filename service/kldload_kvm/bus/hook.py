@@ -42,7 +42,7 @@ class Hook:
     async def prepare(self, call: Call) -> Answer:
         """Whether a domain may start, with its volumes in place."""
         try:
-            xml = self.host.virt.pools.by_device(call.args[0])
+            xml = await asyncio.to_thread(self.host.virt.pools.by_device, call.args[0])
             uuid, name, volumes = self._read(xml)
             self._asked.add(uuid)
             self.unheard.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import xml.etree.ElementTree as ET
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -158,7 +159,8 @@ class RestoreDefinition(DomainStep):
             kept = await host.zfs.get(f"{self.dataset}@{self.snapshot}", properties.DOMAIN)
             if kept == "-":
                 return ""
-            return host.virt.pools.by_device(restored(unpack(kept), name=self.name, uuid=self.uuid))
+            xml = restored(unpack(kept), name=self.name, uuid=self.uuid)
+            return await asyncio.to_thread(host.virt.pools.by_device, xml)
         except (ValueError, NotFound):
             return ""
 

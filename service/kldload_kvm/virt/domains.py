@@ -207,8 +207,8 @@ class Virt(Changes):
 
     async def live_xml(self, uuid: str) -> str:
         """The running domain's XML, with its runtime facts (console, VNC port)."""
-        xml = await self._on(uuid, "the domain's XML cannot be read", lambda d: d.XMLDesc(0))
-        return self.pools.by_device(xml)
+        what = "the domain's XML cannot be read"
+        return await self._on(uuid, what, lambda d: self.pools.by_device(d.XMLDesc(0)))
 
     def _record(self, domain: libvirt.virDomain) -> Domain | None:
         """A domain read whole; None if it went away meanwhile."""

@@ -30,7 +30,7 @@ class Pools:
         self._files = files
 
     def by_device(self, xml: str) -> str:
-        """A domain's XML with the devices of disks that it names by a storage pool.
+        """A domain's XML with the devices of disks that it names by a storage pool. Reads files: from a thread.
 
         Where that pool is, libvirt's files tell, of an active one and of one that is only defined: libvirt itself must
         not be asked from its hook, and answers late while such a pool is being refreshed."""
